@@ -4,7 +4,7 @@
 // waits until its caller can read it. It starts a private Postgres and prints Markdown.
 //
 //	go run ./bench              # everything
-//	go run ./bench append       # or replay, loss, launch, write, screen, bridge, streams, queries
+//	go run ./bench append       # or replay, rebuild, catchup, refill, start, loss, launch, write, screen, bridge, streams, queries
 package main
 
 import (
@@ -80,6 +80,7 @@ func run(ctx context.Context) error {
 		"append": benchAppend, "replay": benchReplay, "loss": benchLoss, "launch": benchLaunch, "write": benchWrite,
 		"streams": benchStreams,
 		"queries": benchQueries,
+		"catchup": benchCatchUp, "refill": benchRefill, "start": benchStart, "rebuild": benchRebuilds,
 	}
 	printSetting()
 	wanted := flag.Args()
@@ -101,7 +102,7 @@ func run(ctx context.Context) error {
 		}
 		part, ok := parts[name]
 		if !ok {
-			return fmt.Errorf("no measurement %q: append, replay, loss, launch, write, screen, bridge, streams or queries", name)
+			return fmt.Errorf("no measurement %q: append, replay, rebuild, catchup, refill, start, loss, launch, write, screen, bridge, streams or queries", name)
 		}
 		if err := inLab(ctx, func(l *lab) error { return part(ctx, l, o) }); err != nil {
 			return fmt.Errorf("%s: %w", name, err)

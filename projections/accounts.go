@@ -2,36 +2,106 @@ package projections
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cloudbot-ai/control-plane/domain/account"
-	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/domain/idle"
 )
 
-// applyAccounts keeps read.accounts: one row per account.
-func applyAccounts(e eventstore.Event) ([]Statement, error) {
-	if e.Stream.Aggregate != account.Codec.Aggregate() {
-		return nil, nil
-	}
-	ev, err := decode(e)
+// accountRow is a row of read.accounts: one per account.
+type accountRow struct {
+	id        string
+	email     []byte // sealed
+	createdAt time.Time
+	suspended *time.Time
+	reason    string
+	policy    *idle.Policy
+	position  int64 // of the suspension
+}
+
+func foldAccounts() *Fold {
+	return &Fold{Aggregate: account.Codec.Aggregate(), Load: loadAccounts, Evolve: evolveAccount, Save: saveAccounts}
+}
+
+// errSignedUpBefore parks a second event that opens the stream of an account.
+var errSignedUpBefore = errors.New("the account signed up before")
+
+func evolveAccount(row any, e *Event) (any, error) {
+	ev, err := says[account.Event](e)
 	if err != nil {
 		return nil, err
 	}
-	switch ev := ev.(type) {
-	case account.SignedUp:
-		return sql(`INSERT INTO accounts (id, email, created_at, position) VALUES ($1, $2, $3, $4)`, e.Stream.ID, ev.Email, ev.At, e.Position), nil
-	case account.Suspended:
-		return sql(`UPDATE accounts SET suspended_at = $2, reason = $3, position = $4 WHERE id = $1`, e.Stream.ID, e.Time, ev.Reason, e.Position), nil
-	case account.Resumed:
-		return sql(`UPDATE accounts SET suspended_at = NULL, reason = '', position = $2 WHERE id = $1`, e.Stream.ID, e.Position), nil
-	case account.IdlePolicySet:
-		return sql(`UPDATE accounts SET idle_policy = $2 WHERE id = $1`, e.Stream.ID, ev.Policy), nil // position is the suspension's
+	r, exists := row.(accountRow)
+	if up, ok := ev.(account.SignedUp); ok {
+		if exists {
+			return nil, errSignedUpBefore
+		}
+		r = accountRow{id: e.Stream.ID, email: up.Email, createdAt: up.At, position: e.Position}
+	} else if !exists { // the event that opens the stream is parked
+		return nil, nil
 	}
-	return nil, nil
+	switch ev := ev.(type) {
+	case account.Suspended:
+		r.suspended, r.reason, r.position = e.at(), ev.Reason, e.Position
+	case account.Resumed:
+		r.suspended, r.reason, r.position = nil, "", e.Position
+	case account.IdlePolicySet:
+		r.policy = ev.Policy
+	}
+	if r.email == nil || e.mayHoldZero() && (strings.IndexByte(r.id+r.reason, 0) >= 0 || strings.Contains(*policyJSON(r.policy), `\u0000`)) {
+		return nil, errNotStorable
+	}
+	return r, nil
+}
+
+// policyJSON returns the text of the column idle_policy.
+func policyJSON(p *idle.Policy) *string {
+	text, _ := json.Marshal(p) // a struct of texts and numbers always marshals
+	s := string(text)
+	return &s
+}
+
+func loadAccounts(ctx context.Context, tx pgx.Tx, ids []string) (map[string]any, error) {
+	rows, err := tx.Query(ctx, `SELECT id, email, created_at, suspended_at, reason, idle_policy, position FROM accounts WHERE id = ANY ($1)`, ids)
+	if err != nil {
+		return nil, err
+	}
+	byID := make(map[string]any, len(ids))
+	var r accountRow
+	_, err = pgx.ForEachRow(rows, []any{&r.id, &r.email, &r.createdAt, &r.suspended, &r.reason, &r.policy, &r.position}, func() error {
+		byID[r.id] = r
+		r = accountRow{}
+		return nil
+	})
+	return byID, err
+}
+
+func saveAccounts(rows []any) Statement {
+	type r = accountRow
+	return Statement{`INSERT INTO accounts (id, email, created_at, suspended_at, reason, idle_policy, position)
+		SELECT * FROM unnest($1::text[], $2::bytea[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::jsonb[], $7::bigint[])
+		ON CONFLICT (id) DO UPDATE SET suspended_at = excluded.suspended_at, reason = excluded.reason, idle_policy = excluded.idle_policy,
+			position = excluded.position`,
+		[]any{
+			column(rows, func(r r) string { return r.id }),
+			column(rows, func(r r) []byte { return r.email }),
+			column(rows, func(r r) time.Time { return r.createdAt }),
+			column(rows, func(r r) *time.Time { return r.suspended }),
+			column(rows, func(r r) string { return r.reason }),
+			column(rows, func(r r) *string {
+				if r.policy == nil {
+					return nil
+				}
+				return policyJSON(r.policy)
+			}),
+			column(rows, func(r r) int64 { return r.position }),
+		}}
 }
 
 // Account is an account as an operator sees it.

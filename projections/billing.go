@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cloudbot-ai/control-plane/domain/billing"
-	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
 // billingRow is a row of read.billing: the fold of one stream.
@@ -22,14 +21,14 @@ func foldBilling() *Fold {
 	return &Fold{Aggregate: billing.Codec.Aggregate(), Load: loadBilling, Evolve: evolveBilling, Save: saveBilling}
 }
 
-func evolveBilling(row any, e eventstore.Event) (any, error) {
-	ev, err := billing.Codec.Decode(e.Type, e.Schema, e.Data)
+func evolveBilling(row any, e *Event) (any, error) {
+	ev, err := says[billing.Event](e)
 	if err != nil {
 		return nil, err
 	}
 	r, _ := row.(billingRow)
 	r = billingRow{e.Stream.ID, billing.Evolve(r.state, ev)}
-	if strings.Contains(r.account, "\x00") || strings.Contains(r.json(), `\u0000`) {
+	if e.mayHoldZero() && (strings.Contains(r.account, "\x00") || strings.Contains(r.json(), `\u0000`)) {
 		return nil, errNotStorable
 	}
 	return r, nil

@@ -2,13 +2,17 @@ package projections
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
-	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
 // The kinds of boots.
@@ -17,47 +21,174 @@ const (
 	BootStart  = "start"  // of a stopped machine
 )
 
-// applyBoots keeps read.boots: when each requested boot reached its phases. A boot that is stopped before it
-// is ready is over without being ready. A boot without a request has no time to count from, and no row.
-func applyBoots(e eventstore.Event) ([]Statement, error) {
-	if e.Stream.Aggregate != instance.Codec.Aggregate() {
-		return nil, nil
-	}
-	ev, err := decode(e)
+// bootsRow are the boots of an instance, as far as its next event can change them: when each requested boot reached its phases. A
+// boot that is stopped before it is ready is over without being ready. A boot without a request has no time to count from, and no row.
+type bootsRow struct {
+	typ     string // of the machine; "": no boot was requested yet
+	known   bool   // a boot was requested
+	current *boot  // nil: none is going on
+	changed []boot // since they were loaded, beside the current one
+}
+
+// boot is a row of read.boots.
+type boot struct {
+	instance, typ, kind string
+	began               int64 // position of the event that asked for it
+	startedAt           time.Time
+	reached             map[instance.Phase]int64 // in milliseconds
+	readyAt             *time.Time
+	over                bool
+}
+
+func foldBoots() *Fold {
+	return &Fold{Aggregate: instance.Codec.Aggregate(), Load: loadBoots, Evolve: evolveBoots, Save: saveBoots, Grows: true}
+}
+
+// errBooting parks an event that requests an instance whose boot goes on.
+var errBooting = errors.New("the instance is booting already")
+
+func evolveBoots(row any, e *Event) (any, error) {
+	ev, err := says[instance.Event](e)
 	if err != nil {
 		return nil, err
 	}
-	id := e.Stream.ID
-	over := Statement{`UPDATE boots SET over = true WHERE instance = $1 AND NOT over`, []any{id}}
+	r, _ := row.(bootsRow)
 	switch ev := ev.(type) {
 	case instance.Requested:
-		return sql(`INSERT INTO boots (instance, began, type, kind, started_at) VALUES ($1, $2, $3, $4, $5)`,
-			id, e.Position, ev.Type, BootLaunch, e.Time), nil
+		if r.current != nil {
+			return nil, errBooting
+		}
+		if e.mayHoldZero() && strings.IndexByte(e.Stream.ID+ev.Type, 0) >= 0 {
+			return nil, errNotStorable
+		}
+		if !r.known {
+			r.typ, r.known = ev.Type, true
+		}
+		r.current = &boot{instance: e.Stream.ID, typ: ev.Type, kind: BootLaunch, began: e.Position, startedAt: e.Time}
+		return r, nil
 	case instance.StartRequested:
-		return append([]Statement{over}, sql(`INSERT INTO boots (instance, began, type, kind, started_at)
-			SELECT $1, $2, type, $3, $4 FROM boots WHERE instance = $1 ORDER BY began LIMIT 1`, id, e.Position, BootStart, e.Time)...), nil
+		r = r.over()
+		if !r.known {
+			return nil, nil
+		}
+		r.current = &boot{instance: e.Stream.ID, typ: r.typ, kind: BootStart, began: e.Position, startedAt: e.Time}
+		return r, nil
 	case instance.LaunchAttempted:
-		return reached(e, instance.PhaseAllocating), nil
+		return r.reach(e, instance.PhaseAllocating)
 	case instance.MachineLaunched:
-		return reached(e, instance.PhaseBooting), nil
+		return r.reach(e, instance.PhaseBooting)
 	case instance.PhaseReached:
-		return reached(e, ev.Phase), nil
+		return r.reach(e, ev.Phase)
 	case instance.CallRefused:
-		if ev.Call == instance.CallStart && ev.Verdict == instance.Never {
-			return []Statement{over}, nil
+		if ev.Call != instance.CallStart || ev.Verdict != instance.Never {
+			return nil, nil
 		}
 	case instance.StopRequested, instance.MachineStopped, instance.LaunchAbandoned, instance.TerminationRequested, instance.MachineGone, instance.Terminated:
-		return []Statement{over}, nil
+	default:
+		return nil, nil
 	}
-	return nil, nil
+	if r.current == nil {
+		return nil, nil
+	}
+	return r.over(), nil
 }
 
-// reached notes when the instance's current boot first reached a phase: a later attempt, or a restart from
-// within, goes through some phases again. Clocks jump, but a duration is never negative.
-func reached(e eventstore.Event, phase instance.Phase) []Statement {
-	return sql(`UPDATE boots SET ready_at = CASE WHEN $3 = 'ready' THEN $2::timestamptz END, over = $3 = 'ready',
-		reached = jsonb_build_object($3::text, greatest(0, round(extract(epoch FROM $2::timestamptz - started_at) * 1000)::bigint)) || reached
-		WHERE instance = $1 AND NOT over`, e.Stream.ID, e.Time, string(phase))
+// over ends the current boot.
+func (r bootsRow) over() bootsRow {
+	if r.current != nil {
+		b := *r.current
+		b.over = true
+		r.changed, r.current = append(slices.Clone(r.changed), b), nil
+	}
+	return r
+}
+
+// reach notes when the current boot first reached a phase: a later attempt, or a restart from within, goes through some phases
+// again. Clocks jump, but a duration is never negative.
+func (r bootsRow) reach(e *Event, phase instance.Phase) (any, error) {
+	if r.current == nil {
+		return nil, nil
+	}
+	if e.mayHoldZero() && strings.IndexByte(string(phase), 0) >= 0 {
+		return nil, errNotStorable
+	}
+	b := *r.current
+	if _, before := b.reached[phase]; !before {
+		b.reached = maps.Clone(b.reached)
+		if b.reached == nil {
+			b.reached = map[instance.Phase]int64{}
+		}
+		b.reached[phase] = max(0, e.Time.Sub(b.startedAt).Round(time.Millisecond).Milliseconds())
+	}
+	r.current = &b
+	if phase == instance.PhaseReady {
+		b.readyAt = e.at()
+		r = r.over()
+	}
+	return r, nil
+}
+
+func loadBoots(ctx context.Context, tx pgx.Tx, ids []string) (map[string]any, error) {
+	rows, err := tx.Query(ctx, `SELECT i.id, first.type, current.type, current.kind, current.began, current.started_at, current.reached
+		FROM unnest($1::text[]) AS i (id)
+		CROSS JOIN LATERAL (SELECT type FROM boots WHERE instance = i.id ORDER BY began LIMIT 1) AS first
+		LEFT JOIN boots AS current ON current.instance = i.id AND NOT current.over`, ids)
+	if err != nil {
+		return nil, err
+	}
+	byID := make(map[string]any, len(ids))
+	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (id string, err error) {
+		r, b := bootsRow{known: true}, boot{}
+		var typ, kind *string
+		var began *int64
+		var at *time.Time
+		if err := row.Scan(&id, &r.typ, &typ, &kind, &began, &at, &b.reached); err != nil {
+			return id, err
+		}
+		if began != nil {
+			b.instance, b.typ, b.kind, b.began, b.startedAt = id, *typ, *kind, *began, *at
+			r.current = &b
+		}
+		byID[id] = r
+		return id, nil
+	})
+	return byID, err
+}
+
+// saveBoots writes the boots that changed, by one statement. Those that are over come first: an instance has one that is not.
+func saveBoots(rows []any) Statement {
+	var over, current []any
+	for _, row := range rows {
+		r := row.(bootsRow)
+		for _, b := range r.changed {
+			over = append(over, b)
+		}
+		if r.current != nil {
+			current = append(current, *r.current)
+		}
+	}
+	list := append(over, current...)
+	return Statement{`INSERT INTO boots (instance, began, type, kind, started_at, reached, ready_at, over)
+		SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::jsonb[], $7::timestamptz[], $8::boolean[])
+		ON CONFLICT (instance, began) DO UPDATE SET reached = excluded.reached, ready_at = excluded.ready_at, over = excluded.over`,
+		[]any{
+			column(list, func(b boot) string { return b.instance }),
+			column(list, func(b boot) int64 { return b.began }),
+			column(list, func(b boot) string { return b.typ }),
+			column(list, func(b boot) string { return b.kind }),
+			column(list, func(b boot) time.Time { return b.startedAt }),
+			column(list, func(b boot) string { return reachedJSON(b.reached) }),
+			column(list, func(b boot) *time.Time { return b.readyAt }),
+			column(list, func(b boot) bool { return b.over }),
+		}}
+}
+
+func reachedJSON(reached map[instance.Phase]int64) string {
+	if len(reached) == 0 {
+		return "{}"
+	}
+	text, _ := json.Marshal(reached) // a map of texts to numbers always marshals
+	return string(text)
 }
 
 // Spread says how long something takes, in milliseconds: P50 is the median, and one time in twenty takes

@@ -10,7 +10,6 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/domain/budget"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
-	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
 // budgetRow is a row of read.budgets: the fold of one stream.
@@ -23,14 +22,14 @@ func foldBudgets() *Fold {
 	return &Fold{Aggregate: budget.Codec.Aggregate(), Load: loadBudgets, Evolve: evolveBudgets, Save: saveBudgets}
 }
 
-func evolveBudgets(row any, e eventstore.Event) (any, error) {
-	ev, err := budget.Codec.Decode(e.Type, e.Schema, e.Data)
+func evolveBudgets(row any, e *Event) (any, error) {
+	ev, err := says[budget.Event](e)
 	if err != nil {
 		return nil, err
 	}
 	r, _ := row.(budgetRow)
 	r = budgetRow{e.Stream.ID, budget.Evolve(r.state, ev)}
-	if strings.Contains(r.account, "\x00") || strings.Contains(stateJSON(r.state), `\u0000`) {
+	if e.mayHoldZero() && (strings.Contains(r.account, "\x00") || strings.Contains(stateJSON(r.state), `\u0000`)) {
 		return nil, errNotStorable
 	}
 	return r, nil

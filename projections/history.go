@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -22,25 +23,98 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// applyHistory keeps read.history: the events that an owner may read, each with a sentence and with data. The
+// historyRow is what read.history gets for a subject: the events that an owner may read, each with a sentence and with data. The
 // data leaves out every secret, sealed value and frozen launch request.
-func applyHistory(e eventstore.Event) ([]Statement, error) {
+type historyRow struct {
+	owner   string // of the subject's first entry, "" while there is none
+	entries []Owned
+}
+
+// foldHistory keeps read.history. Only a stream's first event names its owner; the later events go to the same account.
+func foldHistory() *Fold {
+	return &Fold{Key: subjectOf, Load: loadHistory, Evolve: evolveHistory, Save: saveHistory, Grows: true}
+}
+
+// subjectOf returns the subject of an event's entry.
+func subjectOf(e *Event) string {
+	if ev, err := e.Says(); err == nil {
+		if id := aboutInstance(ev); id != "" {
+			return instanceStream(id)
+		}
+	}
+	return e.Stream.String()
+}
+
+func evolveHistory(row any, e *Event) (any, error) {
 	entry, owner, err := entryOf(e)
 	if err != nil || entry.Sentence == "" {
 		return nil, err
 	}
-	insert := `INSERT INTO history (account, position, event_id, time, type, subject, actor, sentence, data) `
-	args := []any{entry.Position, entry.EventID, entry.Time, entry.Type, entry.Subject, entry.Actor, entry.Sentence, string(entry.Data)}
-	if owner != "" {
-		return sql(insert+`VALUES ($9, $1, $2, $3, $4, $5, $6, $7, $8)`, append(args, owner)...), nil
+	r, _ := row.(historyRow)
+	if owner == "" {
+		owner = r.owner
 	}
-	// Only a stream's first event names its owner; the later events go to the same account.
-	return sql(insert+`SELECT account, $1, $2, $3, $4, $5, $6, $7, $8 FROM history WHERE subject = $5 ORDER BY position LIMIT 1`, args...), nil
+	if owner == "" {
+		return nil, nil
+	}
+	if e.mayHoldZero() && strings.IndexByte(owner+entry.Subject+entry.EventID+entry.Actor+entry.Sentence, 0) >= 0 {
+		return nil, errNotStorable
+	}
+	if r.owner == "" {
+		r.owner = owner
+	}
+	r.entries = append(r.entries, Owned{owner, entry})
+	return r, nil
+}
+
+func loadHistory(ctx context.Context, tx pgx.Tx, subjects []string) (map[string]any, error) {
+	rows, err := tx.Query(ctx, `SELECT s.subject, h.account FROM unnest($1::text[]) AS s (subject)
+		CROSS JOIN LATERAL (SELECT account FROM history WHERE subject = s.subject ORDER BY position LIMIT 1) AS h`, subjects)
+	if err != nil {
+		return nil, err
+	}
+	bySubject := make(map[string]any, len(subjects))
+	var subject, owner string
+	_, err = pgx.ForEachRow(rows, []any{&subject, &owner}, func() error {
+		bySubject[subject] = historyRow{owner: owner}
+		return nil
+	})
+	return bySubject, err
+}
+
+// saveHistory adds the entries in the order of the primary key.
+func saveHistory(rows []any) Statement {
+	var list []any
+	for _, row := range rows {
+		for _, o := range row.(historyRow).entries {
+			list = append(list, o)
+		}
+	}
+	slices.SortFunc(list, func(a, b any) int {
+		x, y := a.(Owned), b.(Owned)
+		return cmp.Or(strings.Compare(x.Account, y.Account), cmp.Compare(x.Entry.Position, y.Entry.Position))
+	})
+	type o = Owned
+	return Statement{`INSERT INTO history (account, position, event_id, time, type, subject, actor, sentence, data)
+		SELECT account, position, event_id, time, type, subject, actor, sentence, data::json
+		FROM unnest($1::text[], $2::bigint[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
+			AS h (account, position, event_id, time, type, subject, actor, sentence, data)`,
+		[]any{
+			column(list, func(o o) string { return o.Account }),
+			column(list, func(o o) int64 { return o.Entry.Position }),
+			column(list, func(o o) string { return o.Entry.EventID }),
+			column(list, func(o o) time.Time { return o.Entry.Time }),
+			column(list, func(o o) string { return o.Entry.Type }),
+			column(list, func(o o) string { return o.Entry.Subject }),
+			column(list, func(o o) string { return o.Entry.Actor }),
+			column(list, func(o o) string { return o.Entry.Sentence }),
+			column(list, func(o o) string { return string(o.Entry.Data) }),
+		}}
 }
 
 // entryOf returns an event's entry, and its owner if the event names it. Without a sentence, the history leaves the event out.
-func entryOf(e eventstore.Event) (entry Entry, owner string, err error) {
-	ev, err := decode(e)
+func entryOf(e *Event) (entry Entry, owner string, err error) {
+	ev, err := e.Says()
 	if err != nil {
 		return Entry{}, "", err
 	}
@@ -52,10 +126,8 @@ func entryOf(e eventstore.Event) (entry Entry, owner string, err error) {
 	if entry.Data, err = json.Marshal(data); err != nil {
 		return Entry{}, "", err
 	}
-	if id := aboutInstance(ev); id != "" {
-		entry.Subject = instanceStream(id)
-	}
-	return entry, ownerOf(e, ev), nil
+	entry.Subject = subjectOf(e)
+	return entry, ownerOf(e.Event, ev), nil
 }
 
 func ownerOf(e eventstore.Event, ev any) string {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/domain/idle"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
-	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
 // idleRow is a row of read.idle: one per instance. Like instanceRow it has the part of the state that its columns hold.
@@ -38,8 +37,8 @@ func foldIdle() *Fold {
 	return &Fold{Aggregate: instance.Codec.Aggregate(), Load: loadIdle, Evolve: evolveIdle, Save: saveIdle}
 }
 
-func evolveIdle(row any, e eventstore.Event) (any, error) {
-	ev, err := instance.Codec.Decode(e.Type, e.Schema, e.Data)
+func evolveIdle(row any, e *Event) (any, error) {
+	ev, err := says[instance.Event](e)
 	if err != nil {
 		return nil, err
 	}
@@ -60,6 +59,9 @@ func evolveIdle(row any, e eventstore.Event) (any, error) {
 		r.stopped = instance.StopRequested{}
 	}
 	r.position = e.Position
+	if !e.mayHoldZero() {
+		return r, nil
+	}
 	if texts := r.id + r.state.Account + r.state.Type + r.factsJSON(); strings.IndexByte(texts, 0) >= 0 || strings.Contains(texts, `\u0000`) {
 		return nil, errNotStorable
 	}

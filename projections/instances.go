@@ -36,8 +36,8 @@ func foldInstances() *Fold {
 // errRequestedBefore parks a second event that opens the stream of an instance.
 var errRequestedBefore = errors.New("the instance was requested before")
 
-func evolveInstance(row any, e eventstore.Event) (any, error) {
-	ev, err := instance.Codec.Decode(e.Type, e.Schema, e.Data)
+func evolveInstance(row any, e *Event) (any, error) {
+	ev, err := says[instance.Event](e)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,7 @@ func evolveInstance(row any, e eventstore.Event) (any, error) {
 		r.phaseSince = e.Time
 	}
 	r.describe(before, ev)
-	if !r.storable() {
+	if r.name == nil || e.mayHoldZero() && !r.storable() {
 		return nil, errNotStorable
 	}
 	return r, nil
@@ -88,7 +88,7 @@ func (r *instanceRow) storable() bool {
 			return false
 		}
 	}
-	return r.name != nil
+	return true
 }
 
 // beginsPhase reports whether an event begins its phase again where the instance is in that phase already.

@@ -31,7 +31,7 @@ type Owned struct {
 func (l *Live) Entries(ctx context.Context, batch []eventstore.Event, wanted func(account string) bool) ([]Owned, error) {
 	var list []Owned
 	var unknown []string
-	for _, e := range batch {
+	for _, e := range eventsOf(batch) {
 		entry, owner, err := entryOf(e)
 		if err != nil || entry.Sentence == "" {
 			continue // the projector parks what cannot be read

@@ -91,8 +91,9 @@ func retryOnce(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store, 
 				left++
 				continue
 			}
-			err = pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return replay(ctx, tx, "read", p, []eventstore.Event{e}) })
-			if isPoison(err) {
+			f := newFolding(p.Fold, nil)
+			err = pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return f.apply(ctx, tx, "read", []*Event{e}) })
+			if isPoison(err) || len(f.aside) > 0 {
 				stuck[parked.Stream] = true
 				left++
 				continue
@@ -112,7 +113,7 @@ func retryOnce(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store, 
 
 // parkedEvents reads the parked events of a projection, by position. It runs before the transaction that
 // applies them, which would otherwise hold one connection while it asks for another.
-func parkedEvents(ctx context.Context, db DB, store eventstore.Store, projection string) (map[int64]eventstore.Event, error) {
+func parkedEvents(ctx context.Context, db DB, store eventstore.Store, projection string) (map[int64]*Event, error) {
 	rows, err := db.Query(ctx, `SELECT position FROM read.parked WHERE projection = $1`, projection)
 	if err != nil {
 		return nil, err
@@ -121,11 +122,13 @@ func parkedEvents(ctx context.Context, db DB, store eventstore.Store, projection
 	if err != nil {
 		return nil, err
 	}
-	events := make(map[int64]eventstore.Event, len(positions))
+	events := make(map[int64]*Event, len(positions))
 	for _, position := range positions {
-		if events[position], err = at(ctx, store, position); err != nil {
+		e, err := at(ctx, store, position)
+		if err != nil {
 			return nil, err
 		}
+		events[position] = &Event{Event: e}
 	}
 	return events, nil
 }
@@ -140,11 +143,11 @@ func at(ctx context.Context, store eventstore.Store, position int64) (eventstore
 
 // lastWord reports whether an event holds all that matters of its stream: an operator terminated the instance,
 // usually because an earlier event cannot be read.
-func lastWord(e eventstore.Event) bool {
+func lastWord(e *Event) bool {
 	if e.Type != instance.Codec.Name(instance.Terminated{}) {
 		return false
 	}
-	ev, err := instance.Codec.Decode(e.Type, e.Schema, e.Data)
+	ev, err := e.Says()
 	if err != nil {
 		return false
 	}

@@ -9,43 +9,34 @@ package projections
 import (
 	"fmt"
 	"strings"
-
-	"github.com/cloudbot-ai/control-plane/domain/events"
-	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
 // Projection turns events into rows.
 type Projection struct {
 	Name   string   // of its checkpoint
 	Tables []string // in schema read, without the schema
-	// Apply returns the statements that bring the tables from position e.Position−1 to e.Position.
-	// They name tables without a schema. It is pure; an error parks the event.
-	Apply func(e eventstore.Event) ([]Statement, error)
-	// Fold is set instead of Apply where a row follows from the row before.
-	Fold *Fold
+	Fold   *Fold
 }
 
-// Statement is one SQL statement with its arguments.
+// Statement is one SQL statement with its arguments. It names tables without a schema: a rebuild fills others.
 type Statement struct {
 	SQL  string
 	Args []any
 }
 
-func sql(text string, args ...any) []Statement { return []Statement{{text, args}} }
-
 // All returns the projections.
 func All() []Projection {
 	return []Projection{
-		{Name: "accounts", Tables: []string{"accounts"}, Apply: applyAccounts},
+		{Name: "accounts", Tables: []string{"accounts"}, Fold: foldAccounts()},
 		{Name: "instances", Tables: []string{"instances"}, Fold: foldInstances()},
 		{Name: "idle", Tables: []string{"idle"}, Fold: foldIdle()},
-		{Name: "boots", Tables: []string{"boots"}, Apply: applyBoots},
+		{Name: "boots", Tables: []string{"boots"}, Fold: foldBoots()},
 		{Name: "usage", Tables: []string{"usage_desktops", "usage_intervals", "usage_models"}, Fold: foldUsage()},
 		{Name: "budgets", Tables: []string{"budgets"}, Fold: foldBudgets()},
 		{Name: "billing", Tables: []string{"billing"}, Fold: foldBilling()},
-		{Name: "sessions", Tables: []string{"sessions"}, Apply: applySessions},
-		{Name: "api_keys", Tables: []string{"api_keys"}, Apply: applyAPIKeys},
-		{Name: "history", Tables: []string{"history"}, Apply: applyHistory},
+		{Name: "sessions", Tables: []string{"sessions"}, Fold: foldSessions()},
+		{Name: "api_keys", Tables: []string{"api_keys"}, Fold: foldAPIKeys()},
+		{Name: "history", Tables: []string{"history"}, Fold: foldHistory()},
 	}
 }
 
@@ -59,9 +50,4 @@ func Find(name string) (Projection, error) {
 		known = append(known, p.Name)
 	}
 	return Projection{}, fmt.Errorf("there is no projection %q; choose one of %s, or all", name, strings.Join(known, ", "))
-}
-
-// decode returns the domain event in e. An unknown one is an error, never skipped.
-func decode(e eventstore.Event) (any, error) {
-	return events.Decode(e.Stream.Aggregate, e.Type, e.Schema, e.Data)
 }

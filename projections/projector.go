@@ -28,8 +28,10 @@ type Projector struct {
 	Projection Projection
 	Pool       DB
 	Feed       Feed
-	Progress   *Progress
-	Logger     *slog.Logger
+	// Pages is where the projector reads while it is far behind the log, together with others. Nil: Feed alone.
+	Pages    *Pages
+	Progress *Progress
+	Logger   *slog.Logger
 	// Parked is called when an event is parked, for an alert. Nil: no call.
 	Parked func(projection string)
 }
@@ -69,11 +71,8 @@ func (p *Projector) follow(ctx context.Context) error {
 		defer crash.Logged(p.Logger, "projection "+p.Projection.Name)
 		p.confirm(ctx, &applied, lost)
 	}()
-	err = p.Feed.Follow(ctx, at, func(ctx context.Context, events []eventstore.Event) error {
-		at, err := p.apply(ctx, events, false)
-		if isPoison(err) {
-			at, err = p.applySingly(ctx, events)
-		}
+	err = p.read(ctx, at, func(ctx context.Context, events []*Event) error {
+		at, err := p.apply(ctx, events)
 		if err != nil {
 			return err
 		}
@@ -129,13 +128,10 @@ func (p *Projector) position(ctx context.Context) (at int64, err error) {
 	return at, nil
 }
 
-// poison marks an error that is the event's own fault: another try would fail too.
-type poison struct {
-	event eventstore.Event
-	err   error
-}
+// poison marks an error that is the fault of an event: another try would fail too.
+type poison struct{ err error }
 
-func (e *poison) Error() string { return fmt.Sprintf("event %d: %v", e.event.Position, e.err) }
+func (e *poison) Error() string { return e.err.Error() }
 
 func (e *poison) Unwrap() error { return e.err }
 
@@ -147,31 +143,61 @@ func isPoison(err error) bool {
 // errGap says that events are missing between checkpoint and feed. Following again from the checkpoint repairs it.
 var errGap = errors.New("the feed is ahead of the checkpoint")
 
-// apply applies the events to the rows, moves the checkpoint in the same transaction and returns it. With park,
-// an event that cannot be applied is parked instead of failing the rest.
-func (p *Projector) apply(ctx context.Context, events []eventstore.Event, park bool) (at int64, err error) {
-	name := p.Projection.Name
+// apply applies the events to the rows, moves the checkpoint in the same transaction and returns it. An event that cannot be applied
+// is parked. If Postgres refuses a row, the events are applied in halves, until the poisonous one is alone.
+func (p *Projector) apply(ctx context.Context, events []*Event) (at int64, err error) {
+	at, err = p.applyOnce(ctx, events, nil)
+	if !isPoison(err) {
+		return at, err
+	}
+	if len(events) == 1 {
+		return p.applyOnce(ctx, events, err)
+	}
+	half := len(events) / 2
+	if _, err := p.apply(ctx, events[:half]); err != nil {
+		return 0, err
+	}
+	return p.apply(ctx, events[half:])
+}
+
+// applyOnce applies the events by one transaction, or parks them for a reason.
+func (p *Projector) applyOnce(ctx context.Context, events []*Event, reason error) (at int64, err error) {
+	var f *folding
 	err = pgx.BeginFunc(ctx, p.Pool, func(tx pgx.Tx) error {
 		var parked map[string]bool
-		if at, parked, err = begin(ctx, tx, name); err != nil {
+		if at, parked, err = begin(ctx, tx, p.Projection.Name); err != nil {
 			return err
 		}
-		events, err := next(events, at)
-		if err != nil || len(events) == 0 {
+		f = newFolding(p.Projection.Fold, parked)
+		fresh, err := next(events, at)
+		if err != nil || len(fresh) == 0 {
 			return err
 		}
-		at = events[len(events)-1].Position
-		return p.applyAll(ctx, tx, events, parked, park)
+		at = fresh[len(fresh)-1].Position
+		if err := f.load(ctx, tx, fresh); err != nil {
+			return err
+		}
+		for _, e := range fresh {
+			if reason != nil {
+				f.park(e, reason)
+			} else {
+				f.add(e)
+			}
+		}
+		return p.write(ctx, tx, f, at)
 	})
 	if err != nil {
-		return 0, fmt.Errorf("apply to %s: %w", name, err)
+		return 0, fmt.Errorf("apply to %s: %w", p.Projection.Name, err)
+	}
+	for _, s := range f.aside {
+		p.report(ctx, s)
 	}
 	return at, nil
 }
 
 // next returns the events that follow position at. Events at or below it were applied before, by another
 // replica or as duplicates.
-func next(events []eventstore.Event, at int64) (fresh []eventstore.Event, err error) {
+func next(events []*Event, at int64) (fresh []*Event, err error) {
 	for _, e := range events {
 		switch want := at + int64(len(fresh)) + 1; {
 		case e.Position == want:
@@ -183,71 +209,44 @@ func next(events []eventstore.Event, at int64) (fresh []eventstore.Event, err er
 	return fresh, nil
 }
 
-func (p *Projector) applyAll(ctx context.Context, tx pgx.Tx, events []eventstore.Event, parked map[string]bool, park bool) error {
-	batch := newBatch(p.Projection)
-	for _, e := range events {
-		if parked[e.Stream.String()] && lastWord(e) {
-			if err := unpark(ctx, tx, p.Projection.Name, e.Stream); err != nil {
-				return err
-			}
-			delete(parked, e.Stream.String())
-		}
-		if parked[e.Stream.String()] {
-			if err := p.park(ctx, tx, e, errBehindParked); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := batch.add(e); err != nil {
-			if !park {
-				return err
-			}
-			if err := p.park(ctx, tx, e, err); err != nil {
-				return err
-			}
+// write writes what was folded, what was parked and the checkpoint, in one round trip.
+func (p *Projector) write(ctx context.Context, tx pgx.Tx, f *folding, at int64) error {
+	var b pgx.Batch
+	rows, changes := f.save()
+	if changes {
+		b.Queue(rows.SQL, rows.Args...)
+	}
+	name := p.Projection.Name
+	if len(f.freed) > 0 {
+		b.Queue(`DELETE FROM read.parked WHERE projection = $1 AND stream = ANY ($2)`, name, f.freed)
+	}
+	for _, s := range f.aside {
+		b.Queue(insertParked, name, s.event.Position, s.event.Stream.String(), s.why.Error())
+	}
+	b.Queue(`UPDATE read.checkpoints SET position = $2 WHERE projection = $1`, name, at)
+	results := tx.SendBatch(ctx, &b)
+	if changes {
+		if _, err := results.Exec(); err != nil {
+			_ = results.Close()
+			return blame(err)
 		}
 	}
-	last := events[len(events)-1]
-	const moved = `UPDATE read.checkpoints SET position = $2 WHERE projection = $1`
-	if !park {
-		return batch.send(ctx, tx, queued{last, Statement{moved, []any{p.Projection.Name, last.Position}}})
-	}
-	if _, err := tx.Exec(ctx, moved, p.Projection.Name, last.Position); err != nil {
-		return err
-	}
-	// A single event: a savepoint keeps the checkpoint's transaction alive when its statements fail.
-	err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return batch.send(ctx, tx) })
-	if isPoison(err) {
-		return p.park(ctx, tx, events[0], err)
-	}
-	return err
+	return results.Close()
 }
 
-// applySingly applies each event in a transaction of its own, so that a poisonous one is parked alone.
-func (p *Projector) applySingly(ctx context.Context, events []eventstore.Event) (at int64, err error) {
-	for i := range events {
-		if at, err = p.apply(ctx, events[i:i+1], true); err != nil {
-			return 0, err
-		}
-	}
-	return at, nil
-}
+const insertParked = `INSERT INTO read.parked (projection, position, stream, error) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`
 
 // errBehindParked parks what follows a parked event in its stream.
 var errBehindParked = errors.New("an earlier event of this stream is parked")
 
-func (p *Projector) park(ctx context.Context, tx pgx.Tx, e eventstore.Event, why error) error {
-	_, err := tx.Exec(ctx, `INSERT INTO read.parked (projection, position, stream, error) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
-		p.Projection.Name, e.Position, e.Stream.String(), why.Error())
-	if err != nil {
-		return err
-	}
+// report says that an event was parked.
+func (p *Projector) report(ctx context.Context, s setAside) {
+	e := s.event
 	p.Logger.ErrorContext(ctx, "event parked: run `cloudbot replay --parked` once its cause is fixed",
-		"projection", p.Projection.Name, "position", e.Position, "stream", e.Stream.String(), "type", e.Type, "err", why)
+		"projection", p.Projection.Name, "position", e.Position, "stream", e.Stream.String(), "type", e.Type, "err", s.why)
 	if p.Parked != nil {
 		p.Parked(p.Projection.Name)
 	}
-	return nil
 }
 
 // begin locks the checkpoint and returns it with the streams that have parked events, in one round trip. The commit will not
@@ -272,77 +271,11 @@ func begin(ctx context.Context, tx pgx.Tx, name string) (at int64, parked map[st
 	return at, parked, err
 }
 
-// batch gathers the statements of several events for one round trip.
-type batch struct {
-	projection Projection
-	pgx        pgx.Batch
-	origin     []eventstore.Event // of each statement
-	folding    []eventstore.Event // to be folded by send
-}
-
-func newBatch(p Projection) *batch { return &batch{projection: p} }
-
-func (b *batch) add(e eventstore.Event) error {
-	if e.Damage != nil {
-		return &poison{e, fmt.Errorf("it cannot be read: %w", e.Damage)}
-	}
-	if f := b.projection.Fold; f != nil {
-		if e.Stream.Aggregate == f.Aggregate {
-			b.folding = append(b.folding, e)
-		}
-		return nil
-	}
-	statements, err := b.projection.Apply(e)
-	if err != nil {
-		return &poison{e, err}
-	}
-	for _, s := range statements {
-		b.pgx.Queue(s.SQL, s.Args...)
-		b.origin = append(b.origin, e)
-	}
-	return nil
-}
-
-// queued is a statement with the event that it is for.
-type queued struct {
-	event eventstore.Event
-	Statement
-}
-
-// send sends the statements, and then more of them.
-func (b *batch) send(ctx context.Context, tx pgx.Tx, more ...queued) error {
-	if len(b.folding) > 0 {
-		s, changes, err := b.projection.Fold.statement(ctx, tx, b.folding)
-		if err != nil {
-			return err
-		}
-		if changes {
-			b.pgx.Queue(s.SQL, s.Args...)
-			b.origin = append(b.origin, b.folding[len(b.folding)-1])
-		}
-	}
-	for _, q := range more {
-		b.pgx.Queue(q.SQL, q.Args...)
-		b.origin = append(b.origin, q.event)
-	}
-	if b.pgx.Len() == 0 {
-		return nil
-	}
-	results := tx.SendBatch(ctx, &b.pgx)
-	for _, e := range b.origin {
-		if _, err := results.Exec(); err != nil {
-			_ = results.Close()
-			return blame(e, err)
-		}
-	}
-	return results.Close()
-}
-
-// blame marks err as poison if it is the event's own fault: its data breaks a constraint or a type.
-func blame(e eventstore.Event, err error) error {
+// blame marks err as poison if it is an event's own fault: its data breaks a constraint or a type.
+func blame(err error) error {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && (pg.Code[:2] == "22" || pg.Code[:2] == "23") {
-		return &poison{e, err}
+		return &poison{err}
 	}
 	return err
 }

@@ -72,27 +72,21 @@ type rebuild struct {
 	schema     string
 	at         int64           // position of the last event applied
 	parked     map[string]bool // streams that stopped
-	rows       []parkedRow     // for read.parked, once the tables are switched
-}
-
-type parkedRow struct {
-	position      int64
-	stream, cause string
+	aside      []setAside      // for read.parked, once the tables are switched
 }
 
 // fill applies the whole log to the new tables. keep is how many rows it may fold in memory before it writes them.
 func (r *rebuild) fill(ctx context.Context, progress func(position int64), keep int) error {
-	if r.projection.Fold != nil {
-		err := r.foldAll(ctx, progress, keep)
-		if !isPoison(err) {
-			return err
-		}
-		if err := r.makeTables(ctx); err != nil {
-			return err
-		}
-		r.at, r.parked, r.rows = 0, map[string]bool{}, nil
+	err := r.foldAll(ctx, progress, keep)
+	if !isPoison(err) {
+		return err
 	}
-	return inBatches(ctx, r.store, 0, func(events []eventstore.Event) error {
+	// Postgres refused a row. Its event is found by applying few events at a time.
+	if err := r.makeTables(ctx); err != nil {
+		return err
+	}
+	r.at, r.parked, r.aside = 0, map[string]bool{}, nil
+	return inBatches(ctx, r.store, 0, func(events []*Event) error {
 		if err := pgx.BeginFunc(ctx, r.conn, func(tx pgx.Tx) error { return r.apply(ctx, tx, events) }); err != nil {
 			return err
 		}
@@ -101,8 +95,28 @@ func (r *rebuild) fill(ctx context.Context, progress func(position int64), keep 
 	})
 }
 
+// inBatches calls do with the events of the log after a position, rebuildBatch at a time.
+func inBatches(ctx context.Context, store eventstore.Store, after int64, do func([]*Event) error) error {
+	events := make([]eventstore.Event, 0, rebuildBatch)
+	for e, err := range store.ReadAll(ctx, after) {
+		if err != nil {
+			return err
+		}
+		if events = append(events, e); len(events) == rebuildBatch {
+			if err := do(eventsOf(events)); err != nil {
+				return err
+			}
+			events = events[:0]
+		}
+	}
+	if len(events) == 0 {
+		return nil
+	}
+	return do(eventsOf(events))
+}
+
 // reached notes that events were applied.
-func (r *rebuild) reached(events []eventstore.Event, progress func(position int64)) {
+func (r *rebuild) reached(events []*Event, progress func(position int64)) {
 	r.at = events[len(events)-1].Position
 	if progress != nil {
 		progress(r.at)
@@ -127,70 +141,47 @@ func (r *rebuild) makeTables(ctx context.Context) error {
 	})
 }
 
-// apply applies the events to the new tables. An event that cannot be applied is parked, with all that follow
-// it in its stream.
-func (r *rebuild) apply(ctx context.Context, tx pgx.Tx, events []eventstore.Event) error {
-	rows, parked := slices.Clone(r.rows), maps.Clone(r.parked)
-	err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return replay(ctx, tx, r.schema, r.projection, r.sound(events)) })
-	if !isPoison(err) {
+// apply applies the events to the new tables, in halves if Postgres refuses a row. An event that cannot be applied is parked, with
+// all that follow it in its stream.
+func (r *rebuild) apply(ctx context.Context, tx pgx.Tx, events []*Event) error {
+	f := newFolding(r.projection.Fold, maps.Clone(r.parked))
+	f.aside = slices.Clone(r.aside)
+	err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return f.apply(ctx, tx, r.schema, events) })
+	switch {
+	case err == nil:
+		r.parked, r.aside = f.parked, f.aside
+		return nil
+	case !isPoison(err):
+		return err
+	case len(events) == 1:
+		r.parked[events[0].Stream.String()] = true
+		r.aside = append(r.aside, setAside{events[0], err})
+		return nil
+	}
+	half := len(events) / 2
+	if err := r.apply(ctx, tx, events[:half]); err != nil {
 		return err
 	}
-	r.rows, r.parked = rows, parked
-	for _, e := range events { // one by one, to park the poisonous ones alone
-		for _, e := range r.sound([]eventstore.Event{e}) {
-			err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return replay(ctx, tx, r.schema, r.projection, []eventstore.Event{e}) })
-			if isPoison(err) {
-				r.park(e, err)
-			} else if err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return r.apply(ctx, tx, events[half:])
 }
 
-// sound returns the events of streams that are not parked, and parks the others.
-func (r *rebuild) sound(events []eventstore.Event) []eventstore.Event {
-	if len(r.parked) == 0 {
-		return events
-	}
-	var rest []eventstore.Event
-	for _, e := range events {
-		if r.parked[e.Stream.String()] && lastWord(e) {
-			r.unpark(e.Stream.String())
-		}
-		if r.parked[e.Stream.String()] {
-			r.park(e, errBehindParked)
-		} else {
-			rest = append(rest, e)
-		}
-	}
-	return rest
-}
-
-func (r *rebuild) park(e eventstore.Event, why error) {
-	stream := e.Stream.String()
-	r.parked[stream] = true
-	r.rows = append(r.rows, parkedRow{e.Position, stream, why.Error()})
-}
-
-// unpark lets a stream continue.
-func (r *rebuild) unpark(stream string) {
-	delete(r.parked, stream)
-	r.rows = slices.DeleteFunc(r.rows, func(row parkedRow) bool { return row.stream == stream })
-}
-
-func replay(ctx context.Context, tx pgx.Tx, schema string, p Projection, events []eventstore.Event) error {
+// apply applies events to the tables of a schema.
+func (f *folding) apply(ctx context.Context, tx pgx.Tx, schema string, events []*Event) error {
 	if _, err := tx.Exec(ctx, `SET LOCAL search_path = `+schema); err != nil {
 		return err
 	}
-	b := newBatch(p)
-	for _, e := range events {
-		if err := b.add(e); err != nil {
-			return err
-		}
+	if err := f.load(ctx, tx, events); err != nil {
+		return err
 	}
-	return b.send(ctx, tx)
+	for _, e := range events {
+		f.add(e)
+	}
+	s, changes := f.save()
+	if !changes {
+		return nil
+	}
+	_, err := tx.Exec(ctx, s.SQL, s.Args...)
+	return blame(err)
 }
 
 // switchOver stops the live projector at its checkpoint, brings the new tables at least as far, and replaces
@@ -215,7 +206,7 @@ func (r *rebuild) switchOver(ctx context.Context) error {
 				}
 				events = append(events, e)
 			}
-			if err := r.apply(ctx, tx, events); err != nil {
+			if err := r.apply(ctx, tx, eventsOf(events)); err != nil {
 				return err
 			}
 			r.at = live
@@ -235,9 +226,8 @@ func (r *rebuild) switchOver(ctx context.Context) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM read.parked WHERE projection = $1`, name); err != nil {
 			return err
 		}
-		for _, row := range r.rows {
-			if _, err := tx.Exec(ctx, `INSERT INTO read.parked (projection, position, stream, error) VALUES ($1, $2, $3, $4)`,
-				name, row.position, row.stream, row.cause); err != nil {
+		for _, s := range r.aside {
+			if _, err := tx.Exec(ctx, insertParked, name, s.event.Position, s.event.Stream.String(), s.why.Error()); err != nil {
 				return err
 			}
 		}

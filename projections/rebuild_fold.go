@@ -2,10 +2,9 @@ package projections
 
 import (
 	"context"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
 // keptRows is how many rows a rebuild folds in memory before it writes them: about 100 MB of instances.
@@ -15,99 +14,47 @@ const keptRows = 100_000
 // events that cannot be folded, as apply does. A row that Postgres refuses is blamed on no event: its error is poison, and the
 // caller starts again with apply.
 func (r *rebuild) foldAll(ctx context.Context, progress func(position int64), keep int) error {
-	f := r.projection.Fold
-	rows, spilled := map[string]any{}, false
-	err := inBatches(ctx, r.store, 0, func(batch []eventstore.Event) error {
+	f := newFolding(r.projection.Fold, nil)
+	spilled := false
+	err := inBatches(ctx, r.store, 0, func(events []*Event) error {
 		if spilled {
-			if err := r.load(ctx, rows, batch); err != nil {
+			if err := r.inSchema(ctx, func(tx pgx.Tx) error { return f.load(ctx, tx, events) }); err != nil {
 				return err
 			}
 		}
-		for n := range batch {
-			for _, e := range r.sound(batch[n : n+1]) {
-				if err := foldOne(f, rows, e); err != nil {
-					r.park(e, err)
-				}
-			}
+		for _, e := range events {
+			f.add(e)
 		}
-		if len(rows) > keep {
-			if err := r.save(ctx, rows); err != nil {
+		if f.size() > keep {
+			if err := r.save(ctx, f); err != nil {
 				return err
 			}
-			rows, spilled = map[string]any{}, true
+			f.forget()
+			spilled = true
 		}
-		r.reached(batch, progress)
+		r.reached(events, progress)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	return r.save(ctx, rows)
+	r.parked, r.aside = f.parked, f.aside
+	return r.save(ctx, f)
 }
 
-// foldOne folds an event into its row. An error is the event's own fault.
-func foldOne(f *Fold, rows map[string]any, e eventstore.Event) error {
-	if e.Damage != nil {
-		return newBatch(Projection{}).add(e)
-	}
-	if e.Stream.Aggregate != f.Aggregate {
-		return nil
-	}
-	row, err := f.Evolve(rows[e.Stream.ID], e)
-	if err != nil {
-		return &poison{e, err}
-	}
-	if row != nil {
-		rows[e.Stream.ID] = row
-	}
-	return nil
-}
-
-// load reads the rows of the events' streams that were written before.
-func (r *rebuild) load(ctx context.Context, rows map[string]any, events []eventstore.Event) error {
-	var missing []string
-	asked := map[string]bool{}
-	for _, e := range events {
-		if _, known := rows[e.Stream.ID]; !known && !asked[e.Stream.ID] && e.Stream.Aggregate == r.projection.Fold.Aggregate {
-			asked[e.Stream.ID] = true
-			missing = append(missing, e.Stream.ID)
-		}
-	}
-	if len(missing) == 0 {
-		return nil
-	}
-	return r.inSchema(ctx, func(tx pgx.Tx) error {
-		found, err := r.projection.Fold.Load(ctx, tx, missing)
-		for id, row := range found {
-			rows[id] = row
-		}
-		return err
-	})
-}
-
-// save writes rows, a part at a time.
-func (r *rebuild) save(ctx context.Context, rows map[string]any) error {
-	part := make([]any, 0, rebuildBatch)
-	write := func() error {
-		if len(part) == 0 {
-			return nil
-		}
-		s := r.projection.Fold.Save(part)
+// save writes the rows, a part at a time.
+func (r *rebuild) save(ctx context.Context, f *folding) error {
+	for part := range slices.Chunk(f.changedRows(), rebuildBatch) {
+		s := f.fold.Save(part)
 		err := r.inSchema(ctx, func(tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, s.SQL, s.Args...)
 			return err
 		})
-		part = part[:0]
-		return blame(eventstore.Event{}, err)
-	}
-	for _, row := range rows {
-		if part = append(part, row); len(part) == rebuildBatch {
-			if err := write(); err != nil {
-				return err
-			}
+		if err != nil {
+			return blame(err)
 		}
 	}
-	return write()
+	return nil
 }
 
 // inSchema runs do on the new tables. Its commit does not wait for the disk: switchOver's does.

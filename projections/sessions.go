@@ -2,34 +2,92 @@ package projections
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cloudbot-ai/control-plane/domain/session"
-	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// applySessions keeps read.sessions: one row per log-in.
-func applySessions(e eventstore.Event) ([]Statement, error) {
-	if e.Stream.Aggregate != session.Codec.Aggregate() {
-		return nil, nil
-	}
-	ev, err := decode(e)
+// sessionRow is a row of read.sessions: one per log-in.
+type sessionRow struct {
+	id, account, agent         string
+	address                    []byte // sealed
+	startedAt, seenAt, expires time.Time
+	ended                      string
+	endedAt                    *time.Time
+}
+
+func foldSessions() *Fold {
+	return &Fold{Aggregate: session.Codec.Aggregate(), Load: loadSessions, Evolve: evolveSession, Save: saveSessions}
+}
+
+// errStartedBefore parks a second event that opens the stream of a session.
+var errStartedBefore = errors.New("the session was started before")
+
+func evolveSession(row any, e *Event) (any, error) {
+	ev, err := says[session.Event](e)
 	if err != nil {
 		return nil, err
 	}
-	switch ev := ev.(type) {
-	case session.Started:
-		return sql(`INSERT INTO sessions (id, account, agent, address, started_at, seen_at, expires_at) VALUES ($1, $2, $3, $4, $5, $5, $6)`,
-			e.Stream.ID, ev.Account, ev.Agent, ev.Address, ev.Leaf.IssuedAt, ev.Leaf.ExpiresAt), nil
-	case session.Refreshed:
-		return sql(`UPDATE sessions SET seen_at = $2, expires_at = $3 WHERE id = $1`, e.Stream.ID, ev.Leaf.IssuedAt, ev.Leaf.ExpiresAt), nil
-	case session.Ended:
-		return sql(`UPDATE sessions SET ended = $2, ended_at = $3 WHERE id = $1`, e.Stream.ID, string(ev.Reason), e.Time), nil
+	r, exists := row.(sessionRow)
+	if started, ok := ev.(session.Started); ok {
+		if exists {
+			return nil, errStartedBefore
+		}
+		at := started.Leaf.IssuedAt
+		r = sessionRow{e.Stream.ID, started.Account, started.Agent, started.Address, at, at, started.Leaf.ExpiresAt, "", nil}
+	} else if !exists { // the event that opens the stream is parked
+		return nil, nil
 	}
-	return nil, nil
+	switch ev := ev.(type) {
+	case session.Refreshed:
+		r.seenAt, r.expires = ev.Leaf.IssuedAt, ev.Leaf.ExpiresAt
+	case session.Ended:
+		r.ended, r.endedAt = string(ev.Reason), e.at()
+	}
+	if e.mayHoldZero() && strings.IndexByte(r.id+r.account+r.agent+r.ended, 0) >= 0 {
+		return nil, errNotStorable
+	}
+	return r, nil
+}
+
+const sessionColumns = `id, account, agent, address, started_at, seen_at, expires_at, ended, ended_at`
+
+func loadSessions(ctx context.Context, tx pgx.Tx, ids []string) (map[string]any, error) {
+	rows, err := tx.Query(ctx, `SELECT `+sessionColumns+` FROM sessions WHERE id = ANY ($1)`, ids)
+	if err != nil {
+		return nil, err
+	}
+	byID := make(map[string]any, len(ids))
+	var r sessionRow
+	_, err = pgx.ForEachRow(rows, []any{&r.id, &r.account, &r.agent, &r.address, &r.startedAt, &r.seenAt, &r.expires, &r.ended, &r.endedAt}, func() error {
+		byID[r.id] = r
+		r = sessionRow{}
+		return nil
+	})
+	return byID, err
+}
+
+func saveSessions(rows []any) Statement {
+	type r = sessionRow
+	return Statement{`INSERT INTO sessions (` + sessionColumns + `)
+		SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[], $8::text[], $9::timestamptz[])
+		ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, expires_at = excluded.expires_at, ended = excluded.ended, ended_at = excluded.ended_at`,
+		[]any{
+			column(rows, func(r r) string { return r.id }),
+			column(rows, func(r r) string { return r.account }),
+			column(rows, func(r r) string { return r.agent }),
+			column(rows, func(r r) []byte { return r.address }),
+			column(rows, func(r r) time.Time { return r.startedAt }),
+			column(rows, func(r r) time.Time { return r.seenAt }),
+			column(rows, func(r r) time.Time { return r.expires }),
+			column(rows, func(r r) string { return r.ended }),
+			column(rows, func(r r) *time.Time { return r.endedAt }),
+		}}
 }
 
 // Session is a login as its owner sees it.

@@ -13,7 +13,6 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/usage"
-	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
 // usageRow is a row of read.usage_desktops, with the intervals and model costs that a batch changed.
@@ -41,8 +40,8 @@ func loadUsage(ctx context.Context, tx pgx.Tx, ids []string) (map[string]any, er
 	return byID, err
 }
 
-func evolveUsage(row any, e eventstore.Event) (any, error) {
-	ev, err := instance.Codec.Decode(e.Type, e.Schema, e.Data)
+func evolveUsage(row any, e *Event) (any, error) {
+	ev, err := says[instance.Event](e)
 	if err != nil {
 		return nil, err
 	}
@@ -54,12 +53,15 @@ func evolveUsage(row any, e eventstore.Event) (any, error) {
 		r.desktop.Instance = e.Stream.ID
 	}
 	next, changes := r.desktop.Apply(ev, e.Time)
-	if strings.ContainsRune(next.Instance+next.Account+next.Region+next.Type+next.Boot, 0) {
+	if e.mayHoldZero() && strings.ContainsRune(next.Instance+next.Account+next.Region+next.Type+next.Boot, 0) {
 		return nil, errNotStorable
 	}
-	r = usageRow{desktop: next, intervals: maps.Clone(r.intervals), models: maps.Clone(r.models)}
-	if r.intervals == nil {
-		r.intervals, r.models = map[int]usage.Interval{}, map[time.Time]usage.ModelDay{}
+	r.desktop = next
+	if r.intervals == nil && len(changes.Intervals) > 0 {
+		r.intervals = map[int]usage.Interval{}
+	}
+	if r.models == nil && len(changes.Models) > 0 {
+		r.models = map[time.Time]usage.ModelDay{}
 	}
 	for _, i := range changes.Intervals {
 		r.intervals[i.N] = i

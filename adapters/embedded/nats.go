@@ -16,10 +16,13 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"github.com/cloudbot-ai/control-plane/crash"
 )
 
 // NATSConfig configures an in-process NATS server.
@@ -39,10 +42,12 @@ type NATS struct {
 	cfg      NATSConfig
 	log      *slog.Logger
 	server   *server.Server
-	password string      // of the control plane's own connections; never leaves the process
-	copier   string      // of the connection that keeps the readers' copy
-	home     *folderLock // holds the flock on the data folder
-	close    func()      // once
+	password string        // of the control plane's own connections; never leaves the process
+	copier   string        // of the connection that keeps the readers' copy
+	home     *folderLock   // holds the flock on the data folder
+	close    func()        // once
+	started  chan struct{} // closed once the server takes connections, or has failed
+	failed   error         // why it does not
 }
 
 const (
@@ -53,8 +58,23 @@ const (
 
 // StartNATS starts the server and returns when it takes connections. It stops when ctx ends and
 // on Close. Two processes cannot share a folder.
-func StartNATS(ctx context.Context, cfg NATSConfig) (_ *NATS, err error) {
-	n := &NATS{cfg: cfg, log: cfg.Logger, password: rand.Text(), copier: rand.Text()}
+func StartNATS(ctx context.Context, cfg NATSConfig) (*NATS, error) {
+	n, err := LaunchNATS(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	<-n.started
+	if n.failed != nil {
+		n.close()
+		return nil, n.failed
+	}
+	return n, nil
+}
+
+// LaunchNATS is StartNATS without the wait: the server reads an index of all subjects, so its start takes longer the more events
+// there are. Meanwhile connections of Connect are not connected. Run returns an error if the server does not start.
+func LaunchNATS(ctx context.Context, cfg NATSConfig) (_ *NATS, err error) {
+	n := &NATS{cfg: cfg, log: cfg.Logger, password: rand.Text(), copier: rand.Text(), started: make(chan struct{})}
 	n.log = cmp.Or(n.log, slog.New(slog.DiscardHandler))
 	if cfg.Dir == "" {
 		return nil, errors.New("private nats: no data folder")
@@ -78,46 +98,71 @@ func StartNATS(ctx context.Context, cfg NATSConfig) (_ *NATS, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("private nats: %w", err)
 	}
-	if err := n.run(opts); err != nil {
-		// The store is a cache, so unreadable files are no reason not to start.
-		n.log.WarnContext(ctx, "starting private nats with its files failed, starting without them", "dir", cfg.Dir, "err", err)
-		if err := os.RemoveAll(opts.StoreDir); err != nil {
-			return nil, fmt.Errorf("private nats: %w", err)
-		}
-		if err := n.run(opts); err != nil {
-			return nil, fmt.Errorf("private nats: %w", err)
-		}
-	}
 	copying, stopCopying := context.WithCancel(context.WithoutCancel(ctx))
 	copied := make(chan struct{})
 	n.close = sync.OnceFunc(func() {
 		stopCopying()
+		<-n.started
 		<-copied
-		stop(n.server)
+		if n.server != nil {
+			stop(n.server)
+		}
 		n.home.Close()
 	})
 	go func() {
 		defer close(copied)
-		if cfg.Listen == "" {
+		n.start(ctx, opts, reader)
+		if n.failed != nil || cfg.Listen == "" {
 			return // without a listener there are no readers
 		}
 		if err := n.keepCopy(copying); err != nil {
 			n.log.ErrorContext(ctx, "copying the stream for readers failed", "err", err)
 		}
 	}()
-	if cfg.Listen != "" {
-		if err := writeReaderFile(cfg.Dir, n.server.Addr().String(), reader); err != nil {
-			n.close()
-			return nil, fmt.Errorf("private nats: %w", err)
-		}
-	}
 	context.AfterFunc(ctx, n.close)
 	return n, nil
 }
 
-// URL returns the address for subscribers outside the process; "": no listener.
+// start starts the server, and closes started.
+func (n *NATS) start(ctx context.Context, opts *server.Options, reader string) {
+	defer close(n.started)
+	defer crash.Caught(&n.failed)
+	if err := n.run(opts); err != nil {
+		// The store is a cache, so unreadable files are no reason not to start.
+		n.log.WarnContext(ctx, "starting private nats with its files failed, starting without them", "dir", n.cfg.Dir, "err", err)
+		if err := os.RemoveAll(opts.StoreDir); err != nil {
+			n.failed = fmt.Errorf("private nats: %w", err)
+			return
+		}
+		if err := n.run(opts); err != nil {
+			n.failed = fmt.Errorf("private nats: %w", err)
+			return
+		}
+	}
+	if n.cfg.Listen != "" {
+		if err := writeReaderFile(n.cfg.Dir, n.server.Addr().String(), reader); err != nil {
+			n.failed = fmt.Errorf("private nats: %w", err)
+		}
+	}
+}
+
+// Run returns an error if the server does not start, and otherwise nil when ctx ends.
+func (n *NATS) Run(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-n.started:
+	}
+	if n.failed != nil {
+		return n.failed
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// URL returns the address for subscribers outside the process; "": no listener, or a server that did not start.
 func (n *NATS) URL() string {
-	if n.cfg.Listen == "" {
+	if <-n.started; n.cfg.Listen == "" || n.server == nil {
 		return ""
 	}
 	return "nats://" + n.server.Addr().String()
@@ -132,11 +177,12 @@ func (n *NATS) ReaderFile() string {
 	return filepath.Join(n.cfg.Dir, readerFile)
 }
 
-// Connect opens a connection inside the process, with all rights. It reconnects without limit.
+// Connect opens a connection inside the process, with all rights. It reconnects without limit, also while the server is starting.
 func (n *NATS) Connect(opts ...nats.Option) (*nats.Conn, error) {
 	own := []nats.Option{
 		nats.InProcessServer(n), nats.UserInfo(controlUser, n.password),
-		nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond),
+		nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond), nats.ReconnectJitter(time.Millisecond, time.Millisecond),
+		nats.RetryOnFailedConnect(true),
 	}
 	nc, err := nats.Connect("", append(own, opts...)...)
 	if err != nil {
@@ -146,7 +192,17 @@ func (n *NATS) Connect(opts ...nats.Option) (*nats.Conn, error) {
 }
 
 // InProcessConn lets nats.InProcessServer dial this server.
-func (n *NATS) InProcessConn() (net.Conn, error) { return n.server.InProcessConn() }
+func (n *NATS) InProcessConn() (net.Conn, error) {
+	select {
+	case <-n.started:
+	default:
+		return nil, fmt.Errorf("private nats is starting: %w", syscall.ECONNREFUSED)
+	}
+	if n.failed != nil {
+		return nil, n.failed
+	}
+	return n.server.InProcessConn()
+}
 
 // Close stops the server and waits for its end. Connections are disconnected.
 func (n *NATS) Close() error {

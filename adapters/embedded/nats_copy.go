@@ -71,7 +71,7 @@ func renewCopy(ctx context.Context, control, to jetstream.JetStream) error {
 	maps.Copy(metadata, info.Config.Metadata) // includes the epoch
 	_, err = to.CreateStream(ctx, jetstream.StreamConfig{
 		Name: copiedStream, Description: "a copy of CloudBot's event log; message n is event n", Metadata: metadata,
-		DenyDelete: true, DenyPurge: true,
+		DenyDelete: true, DenyPurge: true, Compression: jetstream.S2Compression,
 		Mirror: &jetstream.StreamSource{Name: copiedStream, External: &jetstream.ExternalStream{APIPrefix: "CONTROL.API", DeliverPrefix: "cloudbot.copy"}},
 	})
 	return err

@@ -77,7 +77,7 @@ func (r *Relay) converge(ctx context.Context, suspect int64) (agreement, error) 
 // update sets the stream's settings to the configured ones, with a number of replicas.
 func (r *Relay) update(ctx context.Context, info *jetstream.StreamInfo, replicas int) error {
 	epoch, agreed := epochOf(info.Config)
-	want := r.cfg.Limits.config(epoch, agreed, replicas)
+	want := r.cfg.Limits.Config(epoch, agreed, replicas)
 	if sameSettings(info.Config, want) {
 		return nil
 	}
@@ -180,7 +180,7 @@ func (r *Relay) create(ctx context.Context, epoch int, agreed int64) (agreement,
 	defer cancel()
 	var s jetstream.Stream
 	err := inTurn(r.cfg.Limits.Replicas, 0, func(replicas int) (err error) {
-		s, err = r.js.CreateStream(ctx, r.cfg.Limits.config(epoch, agreed, replicas))
+		s, err = r.js.CreateStream(ctx, r.cfg.Limits.Config(epoch, agreed, replicas))
 		return err
 	})
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {

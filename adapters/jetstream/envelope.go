@@ -102,20 +102,68 @@ func (v Envelope) Bytes() []byte {
 	if e.Damage != nil {
 		w.Damage = e.Damage.Error()
 	}
-	head, err := json.Marshal(w)
-	if err != nil {
-		panic(fmt.Sprintf("envelope of event %d: %v", e.Position, err)) // only for a year beyond 9999, which no store accepts
-	}
 	if !whole {
+		head, err := json.Marshal(w)
+		if err != nil {
+			panic(fmt.Sprintf("envelope of event %d: %v", e.Position, err)) // only for a year beyond 9999, which no store accepts
+		}
 		return head
 	}
 	// The encoder would compact the data and escape its HTML, so the data is appended unchanged.
-	b := make([]byte, 0, len(head)+len(e.Data)+len(dataKey)+1)
-	b = append(b, head[:len(head)-1]...)
+	b := w.appendTo(make([]byte, 0, roomOfHead+len(e.Data)))
 	b = append(b, ',')
 	b = append(b, dataKey...)
 	b = append(b, e.Data...)
 	return append(b, '}')
+}
+
+// roomOfHead is more than the attributes of most events take.
+const roomOfHead = 640
+
+// appendTo appends what json.Marshal makes of the attributes of an event with its data, without the closing brace. Every event is
+// encoded here, so it is written out: it takes a fifth of the time.
+func (w *wireFormat) appendTo(b []byte) []byte {
+	text := func(key, value string) {
+		b = append(b, key...)
+		b = appendText(b, value)
+	}
+	optional := func(key, value string) {
+		if value != "" {
+			text(key, value)
+		}
+	}
+	text(`{"specversion":`, w.SpecVersion)
+	text(`,"id":`, w.ID)
+	text(`,"source":`, w.Source)
+	text(`,"type":`, w.Type)
+	text(`,"subject":`, w.Subject)
+	b = append(b, `,"time":"`...)
+	b = w.Time.AppendFormat(b, time.RFC3339Nano)
+	text(`","datacontenttype":`, w.DataContentType)
+	text(`,"sequence":`, w.Sequence)
+	optional(`,"traceparent":`, w.TraceParent)
+	b = strconv.AppendInt(append(b, `,"epoch":`...), int64(w.Epoch), 10)
+	b = strconv.AppendInt(append(b, `,"streamversion":`...), w.StreamVersion, 10)
+	b = strconv.AppendInt(append(b, `,"dataschemaversion":`...), int64(w.DataSchemaVersion), 10)
+	optional(`,"actor":`, w.Actor)
+	optional(`,"commandid":`, w.CommandID)
+	optional(`,"correlationid":`, w.CorrelationID)
+	optional(`,"causationid":`, w.CausationID)
+	optional(`,"damage":`, w.Damage)
+	return b
+}
+
+// appendText appends a text as json.Marshal encodes it.
+func appendText(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			encoded, _ := json.Marshal(s) // a text always marshals
+			return append(b, encoded...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
 }
 
 const dataKey = `"data":`

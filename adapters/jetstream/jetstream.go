@@ -41,7 +41,8 @@ type StreamLimits struct {
 
 func (l StreamLimits) any() bool { return l.MaxBytes > 0 || l.MaxAge > 0 }
 
-func (l StreamLimits) config(epoch int, agreed int64, replicas int) jetstream.StreamConfig {
+// Config returns the settings of the stream with an epoch.
+func (l StreamLimits) Config(epoch int, agreed int64, replicas int) jetstream.StreamConfig {
 	maxBytes := int64(-1)
 	if l.MaxBytes > 0 {
 		maxBytes = l.MaxBytes
@@ -55,6 +56,9 @@ func (l StreamLimits) config(epoch int, agreed int64, replicas int) jetstream.St
 		Discard:     jetstream.DiscardOld,
 		MaxMsgs:     -1, MaxBytes: maxBytes, MaxAge: l.MaxAge, MaxConsumers: -1, MaxMsgsPerSubject: -1, MaxMsgSize: -1,
 		Replicas: replicas,
+		// Envelopes are much alike: compressed, they take less than half. An existing stream compresses what it stores after the
+		// server's next start.
+		Compression: jetstream.S2Compression,
 		// A replica that is behind may answer direct gets; the checks need the leader.
 		AllowDirect: false,
 		// Messages are refused by number, so the window by message id is not needed.
@@ -68,7 +72,7 @@ func (l StreamLimits) config(epoch int, agreed int64, replicas int) jetstream.St
 // sameSettings reports whether a stream has the settings we want, apart from what the server adds.
 func sameSettings(have, want jetstream.StreamConfig) bool {
 	return have.MaxBytes == want.MaxBytes && have.MaxAge == want.MaxAge && have.MaxMsgs == want.MaxMsgs && have.MaxMsgSize == want.MaxMsgSize &&
-		have.Replicas == want.Replicas && have.Discard == want.Discard && have.AllowDirect == want.AllowDirect &&
+		have.Replicas == want.Replicas && have.Discard == want.Discard && have.AllowDirect == want.AllowDirect && have.Compression == want.Compression &&
 		have.DenyDelete && have.DenyPurge && len(have.Subjects) == 1 && have.Subjects[0] == want.Subjects[0]
 }
 

@@ -104,6 +104,8 @@ func away(ctx context.Context, conn *nats.Conn) error {
 		switch err := conn.LastError(); {
 		case conn.IsConnected():
 			return nil
+		case conn.Opts.InProcessServer != nil:
+			return errAway // it is starting; its user is ours
 		case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
 			return fmt.Errorf("%w (%w)", errNoUser, err)
 		}
@@ -133,7 +135,7 @@ func Able(ctx context.Context, conn *nats.Conn, limits StreamLimits) error {
 	// The relay creates the real stream; this one is like it but takes no events.
 	name := "CLOUDBOT_TRIAL_" + nats.NewInbox()[7:]
 	err = inTurn(limits.Replicas, 0, func(replicas int) error {
-		trial := limits.config(0, 0, replicas)
+		trial := limits.Config(0, 0, replicas)
 		trial.Name, trial.Subjects, trial.DenyDelete, trial.DenyPurge = name, nil, false, false
 		_, err := js.CreateStream(ctx, trial)
 		return err

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
@@ -25,7 +27,7 @@ type RelayConfig struct {
 	Limits      StreamLimits     // zero: the whole log
 	Logger      *slog.Logger     // nil: silent
 	Poll        time.Duration    // how often to look for events without a notification, and to check the stream; 0: one second
-	Window      int              // messages without an acknowledgement at a time; 0: 512
+	Window      int              // messages without an acknowledgement at a time; 0: 2048
 	Patience    time.Duration    // how long to wait for an acknowledgement; 0: 5 s
 }
 
@@ -59,11 +61,9 @@ var (
 // NewRelay returns a relay; Run runs it.
 func NewRelay(cfg RelayConfig) (*Relay, error) {
 	cfg.Poll = cmp.Or(cfg.Poll, time.Second)
-	cfg.Window = cmp.Or(cfg.Window, 512)
+	cfg.Window = cmp.Or(cfg.Window, 2048)
 	cfg.Patience = cmp.Or(cfg.Patience, 5*time.Second)
-	// A JetStream context of its own: other publishers' messages must not stall its pipeline.
-	js, err := jetstream.New(cfg.Conn, jetstream.WithDefaultTimeout(callTimeout),
-		jetstream.WithPublishAsyncMaxPending(2*cfg.Window), jetstream.WithPublishAsyncTimeout(cfg.Patience))
+	js, err := jetstream.New(cfg.Conn, jetstream.WithDefaultTimeout(callTimeout))
 	if err != nil {
 		return nil, fmt.Errorf("relay: %w", err)
 	}
@@ -130,8 +130,13 @@ func (r *Relay) session(ctx context.Context, notified <-chan struct{}, suspect i
 	look := time.NewTicker(r.cfg.Poll)
 	defer look.Stop()
 	end := &tail{at: st.last}
+	p, err := newPipe(r.cfg.Conn, r.cfg.Window, r.cfg.Patience)
+	if err != nil {
+		return end.at, err
+	}
+	defer p.close()
 	for {
-		if err := r.publish(ctx, end, st.epoch); err != nil {
+		if err := r.publish(ctx, p, end, st.epoch); err != nil {
 			return end.at, err
 		}
 		r.stats.head.Store(end.at)
@@ -158,14 +163,83 @@ type tail struct {
 }
 
 // publish copies the events after end, and advances end. It also reads the event at end again: if that is
-// missing or another one, the log was rewound.
-func (r *Relay) publish(ctx context.Context, end *tail, epoch int) error {
-	var flight []inFlight
-	next := max(end.at, 1)
+// missing or another one, the log was rewound. The log is read ahead of what is sent, and so many messages as fit the window are
+// sent before the first one is acknowledged.
+func (r *Relay) publish(ctx context.Context, p *pipe, end *tail, epoch int) error {
 	r.readHead(ctx)
+	reading, stop := context.WithCancel(ctx)
+	ahead := make(chan []outgoing, 2)
+	var read error // set before ahead is closed
+	var reader sync.WaitGroup
+	defer reader.Wait()
+	defer stop()
+	from := *end
+	reader.Go(func() {
+		defer close(ahead)
+		defer crash.Caught(&read)
+		read = r.readAhead(reading, &from, epoch, ahead)
+	})
+	var next []outgoing
+	for more := true; ; {
+		for ; len(next) > 0 && len(p.flight) < r.cfg.Window && (p.bytes < windowBytes || len(p.flight) == 0); next = next[1:] {
+			r.stats.head.Store(max(r.stats.head.Load(), next[0].at))
+			if err := p.send(next[0]); err != nil {
+				return err
+			}
+		}
+		switch {
+		case len(next) == 0 && len(p.flight) == 0:
+			if next, more = <-ahead; !more { // the reader ends with ctx
+				if end.id == "" {
+					end.id = from.id
+				}
+				return read
+			}
+			continue
+		case len(next) == 0 && more:
+			select {
+			case next, more = <-ahead:
+				continue
+			default:
+			}
+		}
+		landed, err := p.land(ctx)
+		if err != nil {
+			return err
+		}
+		*end = landed
+		r.stats.published.Add(1)
+		r.stats.position.Store(end.at)
+		r.readHead(ctx)
+	}
+}
+
+const (
+	windowBytes = 8 << 20   // messages without an acknowledgement at a time
+	aheadEvents = 64        // a batch of the reader
+	aheadBytes  = 256 << 10 // a batch ends with the message that reaches this size
+)
+
+// readAhead makes messages of the events after end, whose id it sets.
+func (r *Relay) readAhead(ctx context.Context, end *tail, epoch int, ahead chan<- []outgoing) error {
+	next := max(end.at, 1)
+	var batch []outgoing
+	size := 0
+	hand := func() error {
+		if len(batch) == 0 {
+			return nil
+		}
+		select {
+		case ahead <- batch:
+			batch, size = nil, 0
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	for e, err := range r.cfg.Store.ReadAll(ctx, next-1) {
 		if err != nil {
-			return fmt.Errorf("read the log after %d: %w", next-1, err)
+			return errors.Join(hand(), fmt.Errorf("read the log after %d: %w", next-1, err))
 		}
 		if e.Position != next {
 			return fmt.Errorf("read the log: got position %d, want %d", e.Position, next)
@@ -178,34 +252,18 @@ func (r *Relay) publish(ctx context.Context, end *tail, epoch int) error {
 			end.id = e.ID
 			continue
 		}
-		r.stats.head.Store(max(r.stats.head.Load(), e.Position))
-		f, err := r.send(e, epoch)
-		if err != nil {
-			return err
-		}
-		if flight = append(flight, f); len(flight) >= r.cfg.Window {
-			if err := r.land(ctx, flight[0], end); err != nil {
+		o := outgoing{tail{e.Position, e.ID}, r.message(e, epoch)}
+		batch = append(batch, o)
+		if size += len(o.msg.Data); len(batch) == aheadEvents || size >= aheadBytes {
+			if err := hand(); err != nil {
 				return err
 			}
-			flight = flight[1:]
-			r.readHead(ctx)
 		}
 	}
 	if next <= end.at {
 		return fmt.Errorf("event %d is missing: %w", end.at, ErrRewound)
 	}
-	for _, f := range flight {
-		if err := r.land(ctx, f, end); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// inFlight is a message that the server has not acknowledged yet.
-type inFlight struct {
-	tail
-	ack jetstream.PubAckFuture
+	return hand()
 }
 
 // headerRoom is the part of a message that JetStream's own headers need.
@@ -228,34 +286,4 @@ func (r *Relay) message(e eventstore.Event, epoch int) *nats.Msg {
 	}
 	msg.Header.Set(DataHeader, DataLeftOut)
 	return msg
-}
-
-func (r *Relay) send(e eventstore.Event, epoch int) (inFlight, error) {
-	ack, err := r.js.PublishMsgAsync(r.message(e, epoch), jetstream.WithExpectStream(StreamName),
-		jetstream.WithExpectLastSequence(uint64(e.Position-1)), jetstream.WithRetryAttempts(0))
-	if err != nil {
-		return inFlight{}, fmt.Errorf("publish event %d: %w", e.Position, err)
-	}
-	return inFlight{tail{e.Position, e.ID}, ack}, nil
-}
-
-// land waits for the acknowledgement of the oldest message and moves end to it.
-func (r *Relay) land(ctx context.Context, f inFlight, end *tail) error {
-	select {
-	case ack := <-f.ack.Ok():
-		if int64(ack.Sequence) != f.at {
-			return fmt.Errorf("publish event %d: %w: it got number %d", f.at, errRefused, ack.Sequence)
-		}
-	case err := <-f.ack.Err():
-		if wrongSequence(err) {
-			return fmt.Errorf("publish event %d: %w", f.at, errRefused)
-		}
-		return fmt.Errorf("publish event %d: %w", f.at, streamError{err})
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	*end = f.tail
-	r.stats.published.Add(1)
-	r.stats.position.Store(f.at)
-	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/activity"
 	"github.com/cloudbot-ai/control-plane/adapters/assets"
 	"github.com/cloudbot-ai/control-plane/adapters/bridge"
+	"github.com/cloudbot-ai/control-plane/adapters/embedded"
 	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 	"github.com/cloudbot-ai/control-plane/adapters/secrets"
@@ -40,6 +41,7 @@ type front struct {
 // site is what serve opens before it assembles the server, so that a taken port or an unusable database fails early.
 type site struct {
 	database   database
+	bus        *embedded.NATS // nil: NATS_URL names another one
 	admin      net.Listener
 	adminToken string // that operators send; "": none
 	url        string // where browsers and machines reach this server
@@ -73,7 +75,7 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 	if err != nil {
 		return app{}, err
 	}
-	conn, err := openNATS(ctx, cfg, log, &opened)
+	conn, err := openNATS(ctx, cfg, at.bus, log, &opened)
 	if err != nil {
 		return app{}, err
 	}
@@ -186,7 +188,10 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 		{"private Postgres", at.database},
 		{"operators", adminServer{at.admin, guardAdmin(at.adminToken, at.admin.Addr(), adminHandler(server, store, conn, relay))}},
 	}
+	if at.bus != nil {
+		roles = append(roles, role{"private NATS", at.bus})
+	}
 	roles = append(roles, paid.roles(func(lease string, r runner) runner { return held{lease, r, leases, log} })...)
-	roles = append(roles, projectors(pool, feed, progress, parked, log)...)
+	roles = append(roles, projectors(pool, store, feed, progress, parked, log)...)
 	return app{roles, front{server, readiness, drain, isEmpty(ctx, store)}, opened.close}, nil
 }

@@ -44,7 +44,12 @@ func assembled(t *testing.T, settings map[string]string) app {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { admin.Close() })
-	a, err := assemble(t.Context(), cfg, site{database: db, admin: admin, url: cfg.PublicURL, advertise: "http://127.0.0.1:1"}, log)
+	bus, err := launchNATS(t.Context(), cfg, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { bus.Close() })
+	a, err := assemble(t.Context(), cfg, site{database: db, bus: bus, admin: admin, url: cfg.PublicURL, advertise: "http://127.0.0.1:1"}, log)
 	if err != nil {
 		t.Fatal(err)
 	}

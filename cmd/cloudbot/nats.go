@@ -15,9 +15,20 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 )
 
-// openNATS connects to NATS_URL, or starts a NATS in this process.
-func openNATS(ctx context.Context, cfg config, log *slog.Logger, opened *closers) (*nats.Conn, error) {
+// launchNATS begins to start a NATS in this process, beside the database. Nil: NATS_URL names another one.
+func launchNATS(ctx context.Context, cfg config, log *slog.Logger) (*embedded.NATS, error) {
 	if cfg.NATSURL != "" {
+		return nil, nil
+	}
+	if err := cfg.makeDataDir(); err != nil {
+		return nil, err
+	}
+	return embedded.LaunchNATS(ctx, embedded.NATSConfig{Dir: cfg.dir("nats"), Listen: cfg.NATSListen, Logger: log})
+}
+
+// openNATS connects to NATS_URL, or to the NATS in this process, which may still be starting.
+func openNATS(ctx context.Context, cfg config, bus *embedded.NATS, log *slog.Logger, opened *closers) (*nats.Conn, error) {
+	if bus == nil {
 		conn, err := connectNATS(cfg, log)
 		if err != nil {
 			return nil, err
@@ -28,11 +39,6 @@ func openNATS(ctx context.Context, cfg config, log *slog.Logger, opened *closers
 		}
 		return conn, nil
 	}
-	bus, err := embedded.StartNATS(ctx, embedded.NATSConfig{Dir: cfg.dir("nats"), Listen: cfg.NATSListen, Logger: log})
-	if err != nil {
-		return nil, err
-	}
-	opened.add(func() { _ = bus.Close() })
 	conn, err := bus.Connect(nats.Name("cloudbot"))
 	if err != nil {
 		return nil, err

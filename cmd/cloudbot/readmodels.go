@@ -9,6 +9,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 	"github.com/cloudbot-ai/control-plane/adapters/secrets"
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
@@ -23,11 +24,12 @@ func newReader(pool projections.DB, vault *secrets.Vault) (*projections.Reader, 
 
 // projectors are the roles that keep the read models up to date. parked is called for each event set aside.
 func projectors(
-	pool projections.DB, feed *jetstream.Feed, progress *projections.Progress, parked func(projection string), log *slog.Logger,
+	pool projections.DB, store eventstore.Store, feed *jetstream.Feed, progress *projections.Progress, parked func(projection string), log *slog.Logger,
 ) (list []role) {
+	pages := &projections.Pages{Store: store}
 	for _, p := range projections.All() {
 		list = append(list, role{"projection " + p.Name, &projections.Projector{
-			Projection: p, Pool: pool, Feed: feed, Progress: progress, Logger: log, Parked: parked,
+			Projection: p, Pool: pool, Feed: feed, Pages: pages, Progress: progress, Logger: log, Parked: parked,
 		}})
 	}
 	return list
@@ -39,6 +41,9 @@ func caughtUp(store *postgres.Store, progress *projections.Progress) func(contex
 		head, err := store.Head(ctx)
 		if err != nil {
 			return err
+		}
+		if head > 0 { // at a start, until the read models have said where they are
+			_ = progress.Wait(ctx, 1)
 		}
 		if at := progress.Position(); head-at > farBehind || at == 0 && head > 0 {
 			return fmt.Errorf("the read models are more than %d events behind, or have not started", farBehind)

@@ -36,7 +36,7 @@ func (a app) run(ctx context.Context, listener net.Listener, log *slog.Logger, r
 // whenReady calls ready once commands and queries work.
 func (f front) whenReady(ctx context.Context, log *slog.Logger, ready func()) {
 	defer crash.Logged(log, "ready")
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !f.readiness.Report().Ready {
 		select {

@@ -51,6 +51,13 @@ func serve(ctx context.Context, cfg config) (err error) {
 
 	// What is opened here outlives ctx, so that the parts can end in order.
 	base := context.WithoutCancel(ctx)
+	bus, err := launchNATS(base, cfg, log)
+	if err != nil {
+		return err
+	}
+	if bus != nil {
+		defer bus.Close()
+	}
 	db, err := openDatabase(base, cfg, log)
 	if err != nil {
 		return err
@@ -59,7 +66,7 @@ func serve(ctx context.Context, cfg config) (err error) {
 	if err := db.migrate(ctx, cfg, log); err != nil {
 		return err
 	}
-	here := site{database: db, admin: admin, url: urlOf(cfg, listener)}
+	here := site{database: db, bus: bus, admin: admin, url: urlOf(cfg, listener)}
 	if here.advertise, err = cfg.advertise(listener.Addr().(*net.TCPAddr).Port); err != nil {
 		return err
 	}
