@@ -51,7 +51,7 @@ func play(ctx context.Context, role string, args []string) error {
 	case "guest":
 		return playGuest(ctx, args[0], args[1])
 	}
-	return fmt.Errorf("no role %q", role)
+	return playScale(ctx, role, args)
 }
 
 func serveTCP(ctx context.Context, handle func(net.Conn)) error {

@@ -4,7 +4,7 @@
 // waits until its caller can read it. It starts a private Postgres and prints Markdown.
 //
 //	go run ./bench              # everything
-//	go run ./bench append       # or replay, loss, launch, write, screen, bridge, streams
+//	go run ./bench append       # or replay, loss, launch, write, screen, bridge, scale, streams
 package main
 
 import (
@@ -37,6 +37,9 @@ type options struct {
 
 	launches int
 	streams  int
+	sessions int    // idle ones of the scale
+	churn    int    // sessions of the scale that come and go
+	only     string // row of the scale; "": all
 }
 
 func main() {
@@ -62,6 +65,9 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.events, "events", 200_000, "events of the replay; half of them in the loss test")
 	flag.IntVar(&o.launches, "launches", 50, "launches, one after the other")
 	flag.IntVar(&o.streams, "streams", 1000, "event streams at a time")
+	flag.IntVar(&o.sessions, "sessions", 10_000, "idle sessions of the scale")
+	flag.IntVar(&o.churn, "churn", 20_000, "sessions of the scale that come and go")
+	flag.StringVar(&o.only, "only", "", "only this row of the scale: idle, active, stalled or churn")
 	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of the append runs to this file")
 	one := flag.Int("callers", 0, "only this number of callers")
 	flag.Parse()
@@ -79,12 +85,18 @@ func run(ctx context.Context) error {
 	printSetting()
 	wanted := flag.Args()
 	if len(wanted) == 0 {
-		wanted = []string{"append", "replay", "loss", "launch", "write", "screen", "bridge", "streams"}
+		wanted = []string{"append", "replay", "loss", "launch", "write", "screen", "bridge", "scale", "streams"}
 	}
 	for _, name := range wanted {
 		if name == "bridge" {
 			if err := benchBridge(ctx, o); err != nil {
 				return fmt.Errorf("bridge: %w", err)
+			}
+			continue
+		}
+		if name == "scale" {
+			if err := benchScale(ctx, o); err != nil {
+				return fmt.Errorf("scale: %w", err)
 			}
 			continue
 		}
@@ -96,7 +108,7 @@ func run(ctx context.Context) error {
 		}
 		part, ok := parts[name]
 		if !ok {
-			return fmt.Errorf("no measurement %q: append, replay, loss, launch, write, screen, bridge or streams", name)
+			return fmt.Errorf("no measurement %q: append, replay, loss, launch, write, screen, bridge, scale or streams", name)
 		}
 		if err := inLab(ctx, func(l *lab) error { return part(ctx, l, o) }); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
