@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -92,6 +94,7 @@ func (s *server) streamsRow(ctx context.Context, l *lab, streams int) error {
 	var mu sync.Mutex
 	var took []time.Duration
 	cpu, _, err := s.while(ctx, l, func() error {
+		defer s.profile(ctx, fmt.Sprintf("streams-%d", streams))()
 		for n := range writes {
 			one, ins := of[n%accounts], open[n%accounts]
 			began := time.Now()
@@ -122,6 +125,21 @@ func (s *server) streamsRow(ctx context.Context, l *lab, streams int) error {
 	fmt.Printf("| %d | %d | %.1f ms | %.1f ms | %.2f ms | %.0f | %.1f %% |\n", streams, accounts, ms(50), ms(99),
 		cpu.Seconds()*1e3/writes, idle/5, idleCPU.Seconds()/5*100)
 	return nil
+}
+
+// profile saves what the server does in the next second, if profiles are wanted. Call wait before the work ends.
+func (s *server) profile(ctx context.Context, name string) (wait func()) {
+	dir := os.Getenv("CLOUDBOT_BENCH_PROFILES")
+	if dir == "" {
+		return func() {}
+	}
+	var done sync.WaitGroup
+	done.Go(func() {
+		if b, err := get(ctx, s.admin+"/debug/pprof/profile?seconds=1"); err == nil {
+			_ = os.WriteFile(filepath.Join(dir, name+".pprof"), b, 0o600)
+		}
+	})
+	return done.Wait
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
