@@ -64,7 +64,7 @@ func run(ctx context.Context) error {
 	flag.DurationVar(&o.length, "length", 3*time.Second, "length of one append run")
 	flag.IntVar(&o.events, "events", 200_000, "events of the replay; half of them in the loss test")
 	flag.IntVar(&o.launches, "launches", 50, "launches, one after the other")
-	flag.IntVar(&o.streams, "streams", 1000, "event streams at a time")
+	flag.IntVar(&o.streams, "streams", 10_000, "event streams at a time, beside 1 and 1,000")
 	flag.IntVar(&o.sessions, "sessions", 10_000, "idle sessions of the scale")
 	flag.IntVar(&o.churn, "churn", 20_000, "sessions of the scale that come and go")
 	flag.StringVar(&o.only, "only", "", "only this row of the scale: idle, active, stalled or churn")
