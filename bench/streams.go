@@ -61,6 +61,7 @@ func (s *server) streamsRow(ctx context.Context, l *lab, streams int, one *float
 	}
 	rate := float64(streams) / time.Since(began).Seconds()
 	full, err := s.holds(ctx)
+	s.saveHeld(ctx, fmt.Sprintf("streams-%d", streams))
 	if err != nil {
 		return err
 	}
@@ -122,6 +123,16 @@ func (s *server) profile(ctx context.Context, name string) (wait func()) {
 		}
 	})
 	return done.Wait
+}
+
+// saveHeld saves what the server holds, if profiles are wanted.
+func (s *server) saveHeld(ctx context.Context, name string) {
+	dir := os.Getenv("CLOUDBOT_BENCH_PROFILES")
+	for _, kind := range []string{"heap", "goroutine"} {
+		if b, err := get(ctx, s.admin+"/debug/pprof/"+kind); err == nil && dir != "" {
+			_ = os.WriteFile(filepath.Join(dir, name+"."+kind), b, 0o600)
+		}
+	}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
