@@ -129,6 +129,7 @@ func (c *recorded) launch(n int) (launchTimes, bool) {
 type server struct {
 	from       string // the address that it claims; "": the real one
 	url, token string
+	account    string // that it is signed in as; "": not known
 	admin      string // base URL of its operators' pages
 	cmd        *exec.Cmd
 	out        *bytes.Buffer

@@ -4,7 +4,7 @@
 // waits until its caller can read it. It starts a private Postgres and prints Markdown.
 //
 //	go run ./bench              # everything
-//	go run ./bench append       # or replay, loss, launch, write, screen, bridge, scale, streams
+//	go run ./bench append       # or replay, loss, launch, write, screen, bridge, scale, streams, fleet
 package main
 
 import (
@@ -80,12 +80,12 @@ func run(ctx context.Context) error {
 
 	parts := map[string]func(context.Context, *lab, options) error{
 		"append": benchAppend, "replay": benchReplay, "loss": benchLoss, "launch": benchLaunch, "write": benchWrite,
-		"streams": benchStreams,
+		"streams": benchStreams, "fleet": benchFleet,
 	}
 	printSetting()
 	wanted := flag.Args()
 	if len(wanted) == 0 {
-		wanted = []string{"append", "replay", "loss", "launch", "write", "screen", "bridge", "scale", "streams"}
+		wanted = []string{"append", "replay", "loss", "launch", "write", "screen", "bridge", "scale", "streams", "fleet"}
 	}
 	for _, name := range wanted {
 		if name == "bridge" {
@@ -108,7 +108,7 @@ func run(ctx context.Context) error {
 		}
 		part, ok := parts[name]
 		if !ok {
-			return fmt.Errorf("no measurement %q: append, replay, loss, launch, write, screen, bridge, scale or streams", name)
+			return fmt.Errorf("no measurement %q: append, replay, loss, launch, write, screen, bridge, scale, streams or fleet", name)
 		}
 		if err := inLab(ctx, func(l *lab) error { return part(ctx, l, o) }); err != nil {
 			return fmt.Errorf("%s: %w", name, err)

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,7 +55,6 @@ type crowd struct {
 	plane, guests, screen *process
 	address               string // of the screens
 	machines              int
-	dials                 atomic.Int64
 }
 
 func inCrowd(ctx context.Context, machines int, measure func(*crowd) error) (err error) {
@@ -120,15 +118,16 @@ func join(name, part string) string {
 
 // view opens a session with the n-th machine. Each of several loopback addresses has ports of its own.
 func (c *crowd) view(ctx context.Context, n int) (net.Conn, error) {
-	from := net.IPv4(127, 0, 0, byte(2+c.dials.Add(1)%16))
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: from}, Timeout: 20 * time.Second}
-	url := "ws" + strings.TrimPrefix(c.plane.URL, "http") + "/vnc/" + machineName(n%c.machines)
-	return view(ctx, url, &dialer)
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: loopback()}, Timeout: 20 * time.Second}
+	return viewWith(ctx, "ws"+c.plane.URL[len("http"):]+"/vnc/"+machineName(n%c.machines), &websocket.DialOptions{
+		Subprotocols: []string{"binary"},
+		HTTPClient:   &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}},
+	})
 }
 
-func view(ctx context.Context, url string, dialer *net.Dialer) (net.Conn, error) {
-	client := &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}}
-	ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{Subprotocols: []string{"binary"}, HTTPClient: client})
+// viewWith opens a session at an address.
+func viewWith(ctx context.Context, url string, options *websocket.DialOptions) (net.Conn, error) {
+	ws, _, err := websocket.Dial(ctx, url, options)
 	if err != nil {
 		return nil, err
 	}
@@ -143,25 +142,16 @@ func view(ctx context.Context, url string, dialer *net.Dialer) (net.Conn, error)
 
 // open opens sessions, some at a time, and calls with for each.
 func (c *crowd) open(ctx context.Context, sessions int, with func(n int, conn net.Conn) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var next atomic.Int64
-	var all sync.WaitGroup
-	for range 16 {
-		all.Go(func() {
-			for n := int(next.Add(1)) - 1; n < sessions && ctx.Err() == nil; n = int(next.Add(1)) - 1 {
-				conn, err := c.view(ctx, n)
-				if err == nil {
-					err = with(n, conn)
-				}
-				if err != nil {
-					cancel(fmt.Errorf("session %d: %w", n, err))
-				}
-			}
-		})
-	}
-	all.Wait()
-	return context.Cause(ctx)
+	return atOnce(ctx, 16, sessions, func(n int) error {
+		conn, err := c.view(ctx, n)
+		if err == nil {
+			err = with(n, conn)
+		}
+		if err != nil {
+			return fmt.Errorf("session %d: %w", n, err)
+		}
+		return nil
+	})
 }
 
 // kept opens sessions and keeps them until the returned function closes them. Each asks its screen for something, and read
@@ -172,7 +162,7 @@ func (c *crowd) kept(ctx context.Context, sessions int, kind byte, read func(net
 	var readers sync.WaitGroup
 	leave = func() {
 		for _, conn := range conns {
-			conn.(interface{ Close() error }).Close()
+			conn.Close()
 		}
 		readers.Wait()
 	}
@@ -323,10 +313,6 @@ func relayFrames(ctx context.Context, length time.Duration) error {
 // stalled measures sessions whose viewer stops reading while the screen sends all it can, and waits until they are
 // disconnected.
 func (c *crowd) stalled(ctx context.Context, sessions int) error {
-	plane, guests, err := c.both(ctx, "")
-	if err != nil {
-		return err
-	}
 	// Another viewer of each machine goes on meanwhile.
 	var answers atomic.Int64
 	leave, err := c.kept(ctx, c.machines, screenAnswer, func(conn net.Conn) { askAgain(conn, &answers) })
@@ -384,7 +370,6 @@ func (c *crowd) stalled(ctx context.Context, sessions int) error {
 	dropped := time.Since(began)
 	fmt.Printf("| stalled, %d | %.1f kB | %.1f kB | **%.1f kB**; %.0f kB with the kernel's buffers; dropped after %.0f s; the other sessions of the tunnels had %d answers in 2 s | 300 kB: %s |\n",
 		sessions, p, g, p+g, kB(accepted, sessions), dropped.Seconds(), others, verdict(p+g <= 300 && others > 0))
-	_, _ = plane, guests
 	return nil
 }
 
@@ -411,9 +396,6 @@ func (c *crowd) churn(ctx context.Context, sessions int) error {
 			}
 			if _, err := io.ReadFull(conn, make([]byte, 10)); err != nil {
 				return err
-			}
-			if n%2 == 0 { // without a word
-				return conn.(interface{ Close() error }).Close()
 			}
 			return conn.Close()
 		})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
@@ -53,13 +54,7 @@ func look(profile string) held {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	h := held{Live: int64(m.HeapAlloc + m.StackInuse), Goroutines: runtime.NumGoroutine()}
-	if b, err := os.ReadFile("/proc/self/statm"); err == nil {
-		pages, _ := strconv.ParseInt(strings.Fields(string(b))[1], 10, 64)
-		h.Resident = pages * int64(os.Getpagesize())
-	}
-	if list, err := os.ReadDir("/proc/self/fd"); err == nil {
-		h.Files = len(list)
-	}
+	h.Files, h.Resident = filesOf(os.Getpid()), residentOf(os.Getpid())
 	if dir := os.Getenv("CLOUDBOT_BENCH_PROFILES"); dir != "" && profile != "" {
 		for _, kind := range []string{"heap", "goroutine"} {
 			if f, err := os.Create(filepath.Join(dir, profile+"."+kind)); err == nil {
@@ -69,6 +64,20 @@ func look(profile string) held {
 		}
 	}
 	return h
+}
+
+func residentOf(pid int) int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		return 0
+	}
+	pages, _ := strconv.ParseInt(strings.Fields(string(b))[1], 10, 64)
+	return pages * int64(os.Getpagesize())
+}
+
+func filesOf(pid int) int {
+	list, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	return len(list)
 }
 
 func answerLook(w http.ResponseWriter, r *http.Request, more func(*held)) {
@@ -132,7 +141,8 @@ func playScalePlane(ctx context.Context) error {
 	return serveHTTP(ctx, mux)
 }
 
-func machineName(n int) string { return fmt.Sprintf("machine%05d", n) }
+// machineName is the n-th machine's id, a ULID.
+func machineName(n int) string { return fmt.Sprintf("01JZ8Q3M5T9V2X4Y6A8C0%05d", n) }
 
 // playScaleGuests is the guests of machines. What a viewer's stream passes on a machine is what guest and desktop compose for
 // a real X server; only that server is a process for all.
@@ -180,7 +190,7 @@ func playScaleGuests(ctx context.Context, plane, screen, machines string) error 
 const (
 	screenWaits  = iota // nothing
 	screenAnswer        // the request itself, again and again
-	screenPaced         // frames of frameBytes, frameRate a second
+	screenPaced         // frames of frameBytes: as many a second as its y, or frameRate
 	screenFlood         // as much as goes
 )
 
@@ -229,7 +239,7 @@ func show(c net.Conn, sent *atomic.Int64) error {
 				return err
 			}
 		case screenPaced:
-			return pace(c, make([]byte, frameBytes))
+			return pace(c, make([]byte, frameBytes), int(request[5]))
 		case screenFlood:
 			b := make([]byte, 64<<10)
 			for {
@@ -243,8 +253,8 @@ func show(c net.Conn, sent *atomic.Int64) error {
 	}
 }
 
-func pace(c net.Conn, frame []byte) error {
-	tick := time.NewTicker(time.Second / frameRate)
+func pace(c net.Conn, frame []byte, rate int) error {
+	tick := time.NewTicker(time.Second / time.Duration(cmp.Or(rate, frameRate)))
 	defer tick.Stop()
 	gone := make(chan struct{})
 	go func() { _, _ = io.Copy(io.Discard, c); close(gone) }()

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -56,6 +55,7 @@ func (s *server) signedUp(ctx context.Context, l *lab, n int) ([]*server, error)
 			return err
 		}
 		one := *s
+		one.account = login.Account
 		one.token, _ = tokens.Access(login.Account, login.Session, time.Now())
 		list[i] = &one
 		return nil
@@ -86,6 +86,7 @@ func atOnce(ctx context.Context, some, n int, do func(int) error) error {
 type listener struct {
 	net.Conn
 	arrived chan time.Time // of each event
+	ended   atomic.Bool
 }
 
 func (s *server) listen(ctx context.Context) (*listener, error) {
@@ -113,13 +114,14 @@ func (s *server) listen(ctx context.Context) (*listener, error) {
 		conn.Close()
 		return nil, err
 	}
-	in := &listener{conn, make(chan time.Time, 64)}
+	in := &listener{Conn: conn, arrived: make(chan time.Time, 64)}
 	go func() {
 		for lines.Scan() {
 			if strings.HasPrefix(lines.Text(), "event: apikey.stored") {
 				in.arrived <- time.Now()
 			}
 		}
+		in.ended.Store(true)
 		close(in.arrived)
 	}()
 	return in, nil
@@ -132,9 +134,11 @@ func loopback() net.IP { return net.IPv4(127, 0, 0, byte(2+loopbacks.Add(1)%16))
 
 // holds counts what the server holds, by its operators' pages.
 func (s *server) holds(ctx context.Context) (h held, err error) {
-	heap, err := get(ctx, s.admin+"/debug/pprof/heap?gc=1&debug=1")
-	if err != nil {
-		return h, err
+	var heap []byte
+	for range 2 { // the first collection leaves what pools held in their second half
+		if heap, err = get(ctx, s.admin+"/debug/pprof/heap?gc=1&debug=1"); err != nil {
+			return h, err
+		}
 	}
 	stacks, err := get(ctx, s.admin+"/debug/pprof/goroutine?debug=1")
 	if err != nil {
@@ -152,8 +156,17 @@ func (s *server) holds(ctx context.Context) (h held, err error) {
 			h.Live += n
 		}
 	}
-	if list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.cmd.Process.Pid)); err == nil {
-		h.Files = len(list)
+	h.Files, h.Resident = filesOf(s.cmd.Process.Pid), residentOf(s.cmd.Process.Pid)
+	metrics, err := get(ctx, s.admin+"/metrics")
+	for line := range strings.Lines(string(metrics)) {
+		for _, name := range []string{"cloudbot_http_bridges", "cloudbot_http_event_streams"} {
+			var n int
+			if _, err := fmt.Sscanf(line, name+" %d", &n); err == nil {
+				h.Sessions += n
+			}
+		}
 	}
-	return h, nil
+	return h, err
 }
+
+func (s *server) cpu() time.Duration { return processCPU(s.cmd.Process.Pid) }
