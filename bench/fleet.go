@@ -3,19 +3,26 @@ package main
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
+	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/oklog/ulid/v2"
 
+	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
@@ -28,52 +35,81 @@ const (
 	fleetRate         = 5 // frames a second of an active session
 )
 
-// benchFleet holds idle sessions, event streams and active sessions at once on the server's program, measures what a hand on the
-// mouse and a write meet meanwhile, and looks what is left once all have gone and others have come and gone.
+// benchFleet holds idle sessions, event streams and active sessions at once on two replicas of the server's program: one has the
+// tunnels and the sessions, the other the event streams. It measures what a hand on the mouse and a write meet meanwhile, and looks
+// what is left once all have gone and others have come and gone.
 func benchFleet(ctx context.Context, l *lab, o options) error {
-	sessions, streams := o.sessions, o.streams
-	need := uint64(sessions+streams+fleetActive) + 2000
-	if files := moreFiles(need); files < need {
-		return fmt.Errorf("the hard limit of open files is %d: -sessions and -streams must be smaller, or root must run this", files)
+	if files := moreFiles(scaleFiles); files < uint64(max(o.sessions+fleetActive, o.streams))*11/10 {
+		return fmt.Errorf("the hard limit of open files is %d: -sessions and -streams must be smaller", files)
 	}
-	return inServer(ctx, l, func(s *server) error {
-		f := &fleet{server: s, l: l}
-		if err := f.begin(ctx, sessions+fleetActive, streams); err != nil {
-			return err
-		}
-		defer f.end()
-		if err := f.churn(ctx, 400); err != nil { // what a running server has warm
-			return err
-		}
-		before, err := f.settled(ctx)
-		if err != nil {
-			return err
-		}
-		if err := f.hold(ctx, sessions, streams); err != nil {
-			return err
-		}
-		if err := f.left(ctx, "all of them", before); err != nil || o.churn == 0 {
-			return err
-		}
-		began := time.Now()
-		if err := f.churn(ctx, o.churn); err != nil {
-			return err
-		}
-		return f.left(ctx, fmt.Sprintf("%d sessions with a ticket each, and as many event streams, at %.0f/s", o.churn, float64(o.churn)/time.Since(began).Seconds()), before)
-	})
+	dir, err := os.MkdirTemp("", "cloudbot-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	f := &fleet{l: l}
+	defer f.end()
+	if err := f.begin(ctx, dir, o.sessions+fleetActive, o.streams); err != nil {
+		return err
+	}
+	if err := f.churn(ctx, 400); err != nil { // what a running server has warm
+		return err
+	}
+	before, err := f.settled(ctx)
+	if err != nil {
+		return err
+	}
+	if err := f.hold(ctx, dir, o.sessions, o.streams); err != nil {
+		return err
+	}
+	if err := f.left(ctx, "all of them", before); err != nil || o.churn == 0 {
+		return err
+	}
+	began := time.Now()
+	if err := f.churn(ctx, o.churn); err != nil {
+		return err
+	}
+	return f.left(ctx, fmt.Sprintf("%d sessions with a ticket each, and as many event streams, at %.0f/s", o.churn, float64(o.churn)/time.Since(began).Seconds()), before)
 }
 
-// fleet is the server with its machines, their guests and their screens.
+// fleet is two replicas with their machines' guests and screens.
 type fleet struct {
-	*server
+	*server         // has the tunnels and the sessions
+	streams *server // has the event streams
+	cloud   *httptest.Server
+	bus     *natsserver.Server
+
 	l              *lab
-	accounts       []*server
+	accounts       []*server // as whom a client of the first replica is signed in
 	machines       int
 	screen, guests *process
 }
 
-func (f *fleet) begin(ctx context.Context, sessions, streams int) (err error) {
+func (f *fleet) begin(ctx context.Context, dir string, sessions, streams int) (err error) {
 	f.machines = (sessions + sessionsOfDesktop - 1) / sessionsOfDesktop
+	f.cloud = httptest.NewServer(ec2test.New(ec2test.Config{Seed: 1}))
+	if f.bus, err = startNATS(dir); err != nil {
+		return err
+	}
+	first, second := filepath.Join(dir, "first"), filepath.Join(dir, "second")
+	for _, folder := range []string{first, filepath.Join(second, "data")} {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			return err
+		}
+	}
+	if f.server, err = startServer(ctx, first, f.l, f.cloud.URL, "NATS_URL="+f.bus.ClientURL()); err != nil {
+		return err
+	}
+	secrets, err := os.ReadFile(filepath.Join(first, "data", "secrets.json"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(second, "data", "secrets.json"), secrets, 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	if f.streams, err = startServer(ctx, second, f.l, f.cloud.URL, "NATS_URL="+f.bus.ClientURL()); err != nil {
+		return err
+	}
 	accounts := max((f.machines+desktopsOfAccount-1)/desktopsOfAccount, (streams+streamsOfOne-1)/streamsOfOne)
 	if f.accounts, err = f.signedUp(ctx, f.l, accounts); err != nil {
 		return err
@@ -88,10 +124,14 @@ func (f *fleet) begin(ctx context.Context, sessions, streams int) (err error) {
 	if err == nil {
 		f.guests, err = start(ctx, "scaleguests", f.url, string(b), fmt.Sprint(f.machines))
 	}
-	if err != nil {
-		f.end()
-	}
 	return err
+}
+
+// there returns the n-th account as a client of the replica with the event streams.
+func (f *fleet) there(n int) *server {
+	one := *f.accounts[n%len(f.accounts)]
+	one.url = f.streams.url
+	return &one
 }
 
 func (f *fleet) end() {
@@ -100,6 +140,15 @@ func (f *fleet) end() {
 			p.stop()
 		}
 	}
+	for _, s := range []*server{f.streams, f.server} {
+		if s != nil {
+			s.stop()
+		}
+	}
+	if f.bus != nil {
+		f.bus.Shutdown()
+	}
+	f.cloud.Close()
 }
 
 // launched writes the log of machines that run and whose guests have enrolled.
@@ -138,76 +187,108 @@ func (f *fleet) launched(ctx context.Context) error {
 // view opens the n-th session, with a ticket or with its account's token.
 func (f *fleet) view(ctx context.Context, n int, ticket bool) (net.Conn, error) {
 	n %= f.machines
-	of, path := f.accounts[n/desktopsOfAccount], "/api/instances/"+machineName(n)
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: loopback()}, Timeout: 20 * time.Second}
-	options := &websocket.DialOptions{
-		Subprotocols: []string{"binary"}, HTTPHeader: http.Header{},
-		HTTPClient: &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}},
+	of := f.accounts[n/desktopsOfAccount]
+	if !ticket {
+		return viewDesktop(ctx, f.url, n, http.Header{"Authorization": {"Bearer " + of.token}})
 	}
-	if ticket {
-		var answer struct{ Ticket string }
-		if err := of.post(ctx, path+"/tickets", `{"kind":"vnc"}`, http.StatusCreated, &answer); err != nil {
-			return nil, err
-		}
-		options.Subprotocols = append(options.Subprotocols, "ticket."+answer.Ticket)
-		options.HTTPHeader.Set("Origin", f.url) // tickets are for browsers
-	} else {
-		options.HTTPHeader.Set("Authorization", "Bearer "+of.token)
+	var answer struct{ Ticket string }
+	if err := of.post(ctx, "/api/instances/"+machineName(n)+"/tickets", `{"kind":"vnc"}`, http.StatusCreated, &answer); err != nil {
+		return nil, err
 	}
-	return viewWith(ctx, "ws"+f.url[len("http"):]+path+"/vnc", options)
+	return viewDesktop(ctx, f.url, n, http.Header{"Origin": {f.url}}, "ticket."+answer.Ticket) // tickets are for browsers
 }
 
-// hold opens everything, keeps it for a while, and prints what that took.
-func (f *fleet) hold(ctx context.Context, sessions, streams int) error {
-	empty, err := f.settled(ctx)
+func viewDesktop(ctx context.Context, url string, n int, header http.Header, protocols ...string) (net.Conn, error) {
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: loopback()}, Timeout: 20 * time.Second}
+	return viewWith(ctx, "ws"+strings.TrimPrefix(url, "http")+"/api/instances/"+machineName(n)+"/vnc", &websocket.DialOptions{
+		Subprotocols: append([]string{"binary"}, protocols...), HTTPHeader: header,
+		HTTPClient: &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}},
+	})
+}
+
+// viewing is what a process of viewers needs.
+type viewing struct {
+	URL      string
+	Machines int
+	Tokens   []string // of the accounts
+	From, To int      // sessions
+	Kind     byte
+	Rate     byte
+}
+
+// viewers starts a process that opens sessions, and returns once they are open. It has files of its own.
+func (f *fleet) viewers(ctx context.Context, dir string, v viewing) (*process, error) {
+	v.URL, v.Machines = f.url, f.machines
+	for _, of := range f.accounts {
+		v.Tokens = append(v.Tokens, of.token)
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, fmt.Sprintf("viewers-%d.json", v.From))
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		return nil, err
+	}
+	return start(ctx, "fleetviewers", path)
+}
+
+func playFleetViewers(ctx context.Context, path string) error {
+	var v viewing
+	b, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(b, &v)
+	}
 	if err != nil {
 		return err
 	}
-	var closing atomic.Bool
-	var lost, frames atomic.Int64
-	var mu sync.Mutex
-	var conns []net.Conn
-	keep := func(conn net.Conn, got *atomic.Int64) {
-		mu.Lock()
-		conns = append(conns, conn)
-		mu.Unlock()
-		go func() {
-			count(conn, got)
-			if !closing.Load() {
-				lost.Add(1)
-			}
-		}()
-	}
-	defer func() {
-		closing.Store(true)
-		for _, conn := range conns {
-			conn.Close()
-		}
-	}()
-	began := time.Now()
-	all := sessions + fleetActive
-	err = atOnce(ctx, 16, all, func(n int) error {
-		conn, err := f.view(ctx, n, false)
+	var got, open atomic.Int64
+	err = atOnce(ctx, 16, v.To-v.From, func(n int) error {
+		n = (v.From + n) % v.Machines
+		conn, err := viewDesktop(ctx, v.URL, n, http.Header{"Authorization": {"Bearer " + v.Tokens[n/desktopsOfAccount]}})
 		if err != nil {
-			return fmt.Errorf("session %d: %w", n, err)
+			return fmt.Errorf("session of machine %d: %w", n, err)
 		}
-		request, got := pictureRequest(screenWaits), new(atomic.Int64)
-		if n >= sessions {
-			request, got = pictureRequest(screenPaced), &frames
-			request[5] = fleetRate
-		}
-		keep(conn, got)
+		context.AfterFunc(ctx, func() { conn.Close() })
+		open.Add(1)
+		go func() { count(conn, &got); open.Add(-1) }()
+		request := pictureRequest(v.Kind)
+		request[5] = v.Rate
 		_, err = conn.Write(request)
 		return err
 	})
 	if err != nil {
 		return err
 	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/held", func(w http.ResponseWriter, r *http.Request) {
+		answerLook(w, r, func(h *held) { h.Sessions, h.Sent = int(open.Load()), got.Load() })
+	})
+	return serveHTTP(ctx, mux)
+}
+
+// hold opens everything, keeps it for a while, and prints what that took.
+func (f *fleet) hold(ctx context.Context, dir string, sessions, streams int) error {
+	empty, err := f.settled(ctx)
+	if err != nil {
+		return err
+	}
+	began, all := time.Now(), sessions+fleetActive
+	idle, err := f.viewers(ctx, dir, viewing{To: sessions, Kind: screenWaits})
+	if err != nil {
+		return err
+	}
+	defer idle.stop()
+	active, err := f.viewers(ctx, dir, viewing{From: sessions, To: all, Kind: screenPaced, Rate: fleetRate})
+	if err != nil {
+		return err
+	}
+	defer active.stop()
 	opened := time.Since(began)
 	heard := make([][]*listener, len(f.accounts))
 	err = atOnce(ctx, 16, len(f.accounts), func(n int) error {
 		for len(heard[n]) < streamsOfOne && n*streamsOfOne+len(heard[n]) < streams {
-			in, err := f.accounts[n].listen(ctx)
+			in, err := f.there(n).listen(ctx)
 			if err != nil {
 				return err
 			}
@@ -231,12 +312,16 @@ func (f *fleet) hold(ctx context.Context, sessions, streams int) error {
 	defer mouse.Close()
 	var trips []time.Duration
 	var arrived []time.Duration
-	cpu, at, bytes := f.server.cpu()+f.guests.cpu(), time.Now(), frames.Load()
+	frames, err := holds(ctx, active, "")
+	if err != nil {
+		return err
+	}
+	cpu, at := f.cpus(), time.Now()
 	var done sync.WaitGroup
 	var failed error
 	done.Go(func() { trips, failed = moves(mouse, 300) })
 	for n := range 200 {
-		of, ins := f.accounts[n%len(f.accounts)], heard[n%len(f.accounts)]
+		of, ins := f.there(n), heard[n%len(f.accounts)]
 		stored := time.Now()
 		if err := of.store(ctx, n, "respond-async"); err != nil {
 			return err
@@ -258,27 +343,45 @@ func (f *fleet) hold(ctx context.Context, sessions, streams int) error {
 	}
 	done.Wait()
 	took := time.Since(at)
-	cpu = f.server.cpu() + f.guests.cpu() - cpu
-	rate := float64(frames.Load()-bytes) / frameBytes / took.Seconds()
+	cpu = f.cpus() - cpu
+	after, err := holds(ctx, active, "")
+	if err != nil {
+		return err
+	}
+	still, err := holds(ctx, idle, "")
+	if err != nil {
+		return err
+	}
 	full, err := f.server.holds(ctx)
+	if err != nil {
+		return err
+	}
+	full2, err := f.streams.holds(ctx)
 	if err == nil {
 		err = failed
 	}
 	if err != nil {
 		return err
 	}
-	gone := int(lost.Load())
+	rate := float64(after.Sent-frames.Sent) / frameBytes / took.Seconds()
+	gone := all - still.Sessions - after.Sessions
 	for _, in := range slices.Concat(heard...) {
 		if in.ended.Load() {
 			gone++
 		}
 	}
-	fmt.Printf("\n| at once, on the server's program | |\n|---|---|\n")
+	fmt.Printf("\n| at once, on two replicas of the server | |\n|---|---|\n")
 	fmt.Printf("| idle sessions, active ones (%d frames/s of %d B each), event streams, machines | %d, %d, %d, %d |\n", fleetRate, frameBytes, sessions, fleetActive, streams, f.machines)
 	fmt.Printf("| lost while they were held | **%d**: %s |\n", gone, verdict(gone == 0))
 	fmt.Printf("| sessions opened | %.0f/s |\n", float64(all)/opened.Seconds())
-	fmt.Printf("| server: live, resident, files | %.0f MB, %.0f MB, %d |\n", float64(full.Live-empty.Live)/1e6, float64(full.Resident)/1e6, full.Files)
-	fmt.Printf("| frames that arrived; CPU of server and guests | %.0f of %d/s; %.2f of 2 cores |\n", rate, fleetActive*fleetRate, cpu.Seconds()/took.Seconds())
+	for _, r := range []struct {
+		of   string
+		held held
+	}{{"sessions", full}, {"event streams", full2}} {
+		fmt.Printf("| replica with the %s: live, resident, files | %.0f MB, %.0f MB, %d |\n", r.of, float64(r.held.Live)/1e6, float64(r.held.Resident)/1e6, r.held.Files)
+	}
+	fmt.Printf("| live before, both and the guests | %.0f MB |\n", float64(empty.Live)/1e6)
+	fmt.Printf("| frames that arrived; CPU of the replicas and the guests | %.0f of %d/s; %.2f of 2 cores |\n", rate, fleetActive*fleetRate, cpu.Seconds()/took.Seconds())
 	for _, row := range []struct {
 		name string
 		took []time.Duration
@@ -319,7 +422,7 @@ func (f *fleet) churn(ctx context.Context, n int) error {
 		if _, err := moves(conn, 1); err != nil {
 			return err
 		}
-		in, err := f.accounts[n%len(f.accounts)].listen(ctx)
+		in, err := f.there(n).listen(ctx)
 		if err != nil {
 			return err
 		}
@@ -327,7 +430,9 @@ func (f *fleet) churn(ctx context.Context, n int) error {
 	})
 }
 
-// settled returns what server and guests hold together once no session is left.
+func (f *fleet) cpus() time.Duration { return f.server.cpu() + f.streams.cpu() + f.guests.cpu() }
+
+// settled returns what replicas and guests hold together once no session is left.
 func (f *fleet) settled(ctx context.Context) (h held, err error) {
 	http.DefaultClient.CloseIdleConnections()
 	for range 300 { // a minute
@@ -335,13 +440,15 @@ func (f *fleet) settled(ctx context.Context) (h held, err error) {
 		if err != nil {
 			return h, err
 		}
-		if h, err = f.server.holds(ctx); err != nil {
-			return h, err
+		h = g
+		for _, s := range []*server{f.server, f.streams} {
+			one, err := s.holds(ctx)
+			if err != nil {
+				return h, err
+			}
+			h.Live, h.Goroutines, h.Files, h.Sessions = h.Live+one.Live, h.Goroutines+one.Goroutines, h.Files+one.Files, h.Sessions+one.Sessions
 		}
-		quiet := g.Sessions+g.Streams == 0 && h.Sessions == 0
-		h.Live, h.Goroutines, h.Files = h.Live+g.Live, h.Goroutines+g.Goroutines, h.Files+g.Files
-		h.Sessions, h.Streams = h.Sessions+g.Sessions, g.Streams
-		if quiet {
+		if h.Sessions+h.Streams == 0 {
 			break
 		}
 		if err := sleep(ctx, 200*time.Millisecond); err != nil {

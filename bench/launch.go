@@ -136,7 +136,8 @@ type server struct {
 	done       int // launches
 }
 
-func startServer(ctx context.Context, dir string, l *lab, ec2 string) (_ *server, err error) {
+// startServer starts the server's program in a folder, with more settings if there are any.
+func startServer(ctx context.Context, dir string, l *lab, ec2 string, more ...string) (_ *server, err error) {
 	program := filepath.Join(dir, "cloudbot")
 	if built := os.Getenv("CLOUDBOT_BENCH_SERVER"); built != "" { // a build takes longer than most measurements
 		if program, err = filepath.Abs(built); err != nil {
@@ -173,6 +174,7 @@ func startServer(ctx context.Context, dir string, l *lab, ec2 string) (_ *server
 		"LOCAL_DEV_MODE=false", "AWS_ENDPOINT_URL=" + ec2, "AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=AKIABENCH",
 		"AWS_SECRET_ACCESS_KEY=secret", "UBUNTU_AMI_ID=ami-0123456789abcdef0", "ASSETS_DIR=" + dir,
 	}
+	s.cmd.Env = append(s.cmd.Env, more...)
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
 	}

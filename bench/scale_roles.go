@@ -110,6 +110,8 @@ func playScale(ctx context.Context, role string, args []string) error {
 		return playScaleGuests(ctx, args[0], args[1], args[2])
 	case "scalescreen":
 		return playScreen(ctx)
+	case "fleetviewers":
+		return playFleetViewers(ctx, args[0])
 	}
 	return fmt.Errorf("no role %q", role)
 }
