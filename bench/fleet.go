@@ -49,7 +49,7 @@ func benchFleet(ctx context.Context, l *lab, o options) error {
 	defer os.RemoveAll(dir)
 	f := &fleet{l: l}
 	defer f.end()
-	if err := f.begin(ctx, dir, o.sessions+fleetActive, o.streams); err != nil {
+	if err := f.begin(ctx, dir, o.sessions+fleetActive, o.streams, o.churn); err != nil {
 		return err
 	}
 	if err := f.churn(ctx, 400); err != nil { // what a running server has warm
@@ -85,8 +85,8 @@ type fleet struct {
 	screen, guests *process
 }
 
-func (f *fleet) begin(ctx context.Context, dir string, sessions, streams int) (err error) {
-	f.machines = (sessions + sessionsOfDesktop - 1) / sessionsOfDesktop
+func (f *fleet) begin(ctx context.Context, dir string, sessions, streams, churn int) (err error) {
+	f.machines = max((sessions+sessionsOfDesktop-1)/sessionsOfDesktop, churn/100*desktopsOfAccount) // an account may write only so often
 	f.cloud = httptest.NewServer(ec2test.New(ec2test.Config{Seed: 1}))
 	if f.bus, err = startNATS(dir); err != nil {
 		return err
@@ -467,6 +467,8 @@ func (f *fleet) left(ctx context.Context, of string, before held) error {
 	if err != nil {
 		return err
 	}
+	f.server.saveHeld(ctx, "left-sessions")
+	f.streams.saveHeld(ctx, "left-streams")
 	var tickets int
 	if err := f.l.pool.QueryRow(ctx, `SELECT count(*) FROM ops.tickets`).Scan(&tickets); err != nil {
 		return err
