@@ -39,8 +39,8 @@ const (
 // tunnels and the sessions, the other the event streams. It measures what a hand on the mouse and a write meet meanwhile, and looks
 // what is left once all have gone and others have come and gone.
 func benchFleet(ctx context.Context, l *lab, o options) error {
-	if files := moreFiles(scaleFiles); files < uint64(max(o.sessions+fleetActive, o.streams))*11/10 {
-		return fmt.Errorf("the hard limit of open files is %d: -sessions and -streams must be smaller", files)
+	if files := moreFiles(scaleFiles); files < uint64(max(o.scale.idle+fleetActive, o.streams))*11/10 {
+		return fmt.Errorf("the hard limit of open files is %d: -idle and -streams must be smaller", files)
 	}
 	dir, err := os.MkdirTemp("", "cloudbot-bench-")
 	if err != nil {
@@ -49,7 +49,7 @@ func benchFleet(ctx context.Context, l *lab, o options) error {
 	defer os.RemoveAll(dir)
 	f := &fleet{l: l}
 	defer f.end()
-	if err := f.begin(ctx, dir, o.sessions+fleetActive, o.streams, o.churn); err != nil {
+	if err := f.begin(ctx, dir, o.scale.idle+fleetActive, o.streams, o.scale.churn); err != nil {
 		return err
 	}
 	if err := f.churn(ctx, 400); err != nil { // what a running server has warm
@@ -59,17 +59,17 @@ func benchFleet(ctx context.Context, l *lab, o options) error {
 	if err != nil {
 		return err
 	}
-	if err := f.hold(ctx, dir, o.sessions, o.streams); err != nil {
+	if err := f.hold(ctx, dir, o.scale.idle, o.streams); err != nil {
 		return err
 	}
-	if err := f.left(ctx, "all of them", before); err != nil || o.churn == 0 {
+	if err := f.left(ctx, "all of them", before); err != nil || o.scale.churn == 0 {
 		return err
 	}
 	began := time.Now()
-	if err := f.churn(ctx, o.churn); err != nil {
+	if err := f.churn(ctx, o.scale.churn); err != nil {
 		return err
 	}
-	return f.left(ctx, fmt.Sprintf("%d sessions with a ticket each, and as many event streams, at %.0f/s", o.churn, float64(o.churn)/time.Since(began).Seconds()), before)
+	return f.left(ctx, fmt.Sprintf("%d sessions with a ticket each, and as many event streams, at %.0f/s", o.scale.churn, float64(o.scale.churn)/time.Since(began).Seconds()), before)
 }
 
 // fleet is two replicas with their machines' guests and screens.

@@ -37,9 +37,7 @@ type options struct {
 
 	launches int
 	streams  int
-	sessions int    // idle ones of the scale
-	churn    int    // sessions of the scale that come and go
-	only     string // row of the scale; "": all
+	scale    scaleOptions
 }
 
 func main() {
@@ -65,9 +63,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.events, "events", 200_000, "events of the replay; half of them in the loss test")
 	flag.IntVar(&o.launches, "launches", 50, "launches, one after the other")
 	flag.IntVar(&o.streams, "streams", 10_000, "event streams at a time, beside 1 and 1,000")
-	flag.IntVar(&o.sessions, "sessions", 10_000, "idle sessions of the scale")
-	flag.IntVar(&o.churn, "churn", 20_000, "sessions of the scale that come and go")
-	flag.StringVar(&o.only, "only", "", "only this row of the scale: idle, active, stalled or churn")
+	o.scale.flags()
 	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of the append runs to this file")
 	one := flag.Int("callers", 0, "only this number of callers")
 	flag.Parse()

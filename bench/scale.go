@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -18,13 +19,26 @@ import (
 // perMachine is how many viewers a machine gets here, of the 64 streams of its tunnel.
 const perMachine = 60
 
+// scaleOptions are the sizes of "scale" and "fleet".
+type scaleOptions struct {
+	idle  int    // sessions
+	churn int    // sessions that come and go
+	row   string // of "scale"; "": all
+}
+
+func (o *scaleOptions) flags() {
+	flag.IntVar(&o.idle, "idle", 10_000, "idle sessions of scale and fleet")
+	flag.IntVar(&o.churn, "churn", 20_000, "sessions of scale and fleet that come and go; 0: none")
+	flag.StringVar(&o.row, "row", "", "only this row of scale: idle, active, stalled or churn")
+}
+
 // benchScale measures what sessions cost that do nothing, work, stand still, and come and go.
 func benchScale(ctx context.Context, o options) error {
 	files := moreFiles(scaleFiles)
-	sessions := o.sessions
+	sessions := o.scale.idle
 	if uint64(sessions)*11/10 > files {
 		sessions = int(files) * 10 / 11
-		fmt.Printf("The hard limit of open files is %d: %d sessions instead of %d.\n", files, sessions, o.sessions)
+		fmt.Printf("The hard limit of open files is %d: %d sessions instead of %d.\n", files, sessions, o.scale.idle)
 	}
 	fmt.Printf("\n| sessions | of the control plane | of the guest | together | bar |\n|---|---:|---:|---:|---|\n")
 	for _, row := range []struct {
@@ -35,16 +49,16 @@ func benchScale(ctx context.Context, o options) error {
 		{"idle", (sessions + perMachine - 1) / perMachine, func(ctx context.Context, c *crowd) error { return c.idle(ctx, sessions) }},
 		{"active", 50, func(ctx context.Context, c *crowd) error { return c.active(ctx, 50, o.length) }},
 		{"stalled", 10, func(ctx context.Context, c *crowd) error { return c.stalled(ctx, 10) }},
-		{"churn", 16, func(ctx context.Context, c *crowd) error { return c.churn(ctx, o.churn) }},
+		{"churn", 16, func(ctx context.Context, c *crowd) error { return c.churn(ctx, o.scale.churn) }},
 	} {
-		if o.only != "" && o.only != row.name {
+		if o.scale.row != "" && o.scale.row != row.name {
 			continue
 		}
 		if err := inCrowd(ctx, row.machines, func(c *crowd) error { return row.measure(ctx, c) }); err != nil {
 			return fmt.Errorf("%s: %w", row.name, err)
 		}
 	}
-	if o.only == "" || o.only == "active" {
+	if o.scale.row == "" || o.scale.row == "active" {
 		return relayFrames(ctx, o.length)
 	}
 	return nil
