@@ -24,6 +24,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/adapters/bridge"
 	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/guest/activity"
 	"github.com/cloudbot-ai/control-plane/guest/hostile"
 	"github.com/cloudbot-ai/control-plane/guest/typing"
@@ -117,11 +118,17 @@ func playScale(ctx context.Context, role string, args []string) error {
 }
 
 // manyMachines knows every machine; all have one key.
-type manyMachines struct{ oneMachine }
+type manyMachines struct{ tunnel.Machines }
 
 func (manyMachines) Guest(_ context.Context, id string) ([]byte, string, error) {
 	return benchKey().Public().(ed25519.PublicKey), "account of " + id, nil
 }
+
+func (manyMachines) Versions(context.Context, string, string, map[string]string) error { return nil }
+
+func (manyMachines) Reached(context.Context, string, string, instance.Phase, string) error { return nil }
+
+func (manyMachines) Keys(context.Context, string, string) (map[string]string, error) { return nil, nil }
 
 func playScalePlane(ctx context.Context) error {
 	hub, err := tunnel.New(tunnel.Config{Machines: manyMachines{}})
