@@ -147,7 +147,7 @@ func viewWith(ctx context.Context, url string, options *websocket.DialOptions) (
 	}
 	ws.SetReadLimit(-1)
 	conn := websocket.NetConn(context.WithoutCancel(ctx), ws, websocket.MessageBinary)
-	if err := shake(conn); err != nil {
+	if err := enter(conn, "\x01", ""); err != nil {
 		ws.CloseNow()
 		return nil, err
 	}
@@ -303,7 +303,7 @@ func relayFrames(ctx context.Context, length time.Duration) error {
 			return err
 		}
 		defer conn.Close()
-		if err := unlock(conn); err != nil {
+		if err := enter(conn, "\x02", "0123456789abcdef"); err != nil {
 			return err
 		}
 		if _, err := conn.Write(pictureRequest(screenPaced)); err != nil {
@@ -457,13 +457,13 @@ func (c *crowd) settled(ctx context.Context, profile string) (plane, guests held
 	return plane, guests, err
 }
 
-// unlock is a viewer's handshake with a VNC server that has a password, any.
-func unlock(c net.Conn) error {
+// enter is a viewer's handshake with a bridge, which asks for no password, or with a VNC server, which takes any.
+func enter(c net.Conn, security, answer string) error {
 	b := make([]byte, 32)
 	for _, step := range []struct {
 		read int
 		say  string
-	}{{12, "RFB 003.008\n"}, {2, "\x02"}, {16, "0123456789abcdef"}, {4, "\x01"}, {25, ""}} {
+	}{{12, "RFB 003.008\n"}, {2, security}, {len(answer), answer}, {4, "\x01"}, {25, ""}} {
 		if _, err := io.ReadFull(c, b[:step.read]); err != nil {
 			return err
 		}

@@ -126,7 +126,9 @@ func (manyMachines) Guest(_ context.Context, id string) ([]byte, string, error) 
 
 func (manyMachines) Versions(context.Context, string, string, map[string]string) error { return nil }
 
-func (manyMachines) Reached(context.Context, string, string, instance.Phase, string) error { return nil }
+func (manyMachines) Reached(context.Context, string, string, instance.Phase, string) error {
+	return nil
+}
 
 func (manyMachines) Keys(context.Context, string, string) (map[string]string, error) { return nil, nil }
 
