@@ -141,13 +141,17 @@ func (c *crowd) view(ctx context.Context, n int) (net.Conn, error) {
 
 // viewWith opens a session at an address.
 func viewWith(ctx context.Context, url string, options *websocket.DialOptions) (net.Conn, error) {
+	return dialView(ctx, url, "\x01", "", options)
+}
+
+func dialView(ctx context.Context, url, security, answer string, options *websocket.DialOptions) (net.Conn, error) {
 	ws, _, err := websocket.Dial(ctx, url, options)
 	if err != nil {
 		return nil, err
 	}
 	ws.SetReadLimit(-1)
 	conn := websocket.NetConn(context.WithoutCancel(ctx), ws, websocket.MessageBinary)
-	if err := enter(conn, "\x01", ""); err != nil {
+	if err := enter(conn, security, answer); err != nil {
 		ws.CloseNow()
 		return nil, err
 	}
@@ -298,14 +302,11 @@ func relayFrames(ctx context.Context, length time.Duration) error {
 	defer relay.stop()
 	var got atomic.Int64
 	for range 50 {
-		conn, err := dialWebSocket(ctx, relay.URL, false)
+		conn, err := dialView(ctx, "ws"+relay.URL[len("http"):], "\x02", "0123456789abcdef", &websocket.DialOptions{Subprotocols: []string{"binary"}})
 		if err != nil {
 			return err
 		}
 		defer conn.Close()
-		if err := enter(conn, "\x02", "0123456789abcdef"); err != nil {
-			return err
-		}
 		if _, err := conn.Write(pictureRequest(screenPaced)); err != nil {
 			return err
 		}
