@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/pprof"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/coder/websocket"
@@ -47,9 +49,13 @@ func play(ctx context.Context, role string, args []string) error {
 			}
 		}))
 	case "plane":
-		return playPlane(ctx)
+		return playPlane(ctx, strings.Join(args, ""))
 	case "guest":
-		return playGuest(ctx, args[0], args[1])
+		machines, err := strconv.Atoi(args[3])
+		if err != nil {
+			return err
+		}
+		return playGuest(ctx, args[0], args[1], args[2], machines)
 	}
 	return playScale(ctx, role, args)
 }
@@ -75,6 +81,10 @@ func serveHTTP(ctx context.Context, h http.Handler) error {
 	if err != nil {
 		return err
 	}
+	return serveOn(ctx, l, h)
+}
+
+func serveOn(ctx context.Context, l net.Listener, h http.Handler) error {
 	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
 	defer context.AfterFunc(ctx, func() { server.Close() })()
 	fmt.Println("http://" + l.Addr().String())

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
+	"time"
 
 	"github.com/cloudbot-ai/control-plane/adapters/bridge"
 	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
@@ -16,54 +18,85 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
-// oneMachine knows the benchmark's machine.
-type oneMachine struct{ tunnel.Machines }
+// benchMachines knows the benchmark's machines.
+type benchMachines struct{ tunnel.Machines }
 
-func (oneMachine) Guest(_ context.Context, id string) ([]byte, string, error) {
-	if id != benchDesk {
+func (benchMachines) Guest(_ context.Context, id string) ([]byte, string, error) {
+	if !strings.HasPrefix(id, benchMachine(0)[:22]) {
 		return nil, "", instance.ErrNotFound
 	}
 	return benchKey().Public().(ed25519.PublicKey), "bench", nil
 }
 
-func (oneMachine) Versions(context.Context, string, string, map[string]string) error { return nil }
+func (benchMachines) Versions(context.Context, string, string, map[string]string) error { return nil }
 
-func (oneMachine) Reached(context.Context, string, string, instance.Phase, string) error { return nil }
+func (benchMachines) Reached(context.Context, string, string, instance.Phase, string) error {
+	return nil
+}
 
-func (oneMachine) Keys(context.Context, string, string) (map[string]string, error) { return nil, nil }
+func (benchMachines) Keys(context.Context, string, string) (map[string]string, error) {
+	return nil, nil
+}
 
-// playPlane is the control plane's part of the path: the hub and the bridge, without sign-in.
-func playPlane(ctx context.Context) error {
-	hub, err := tunnel.New(tunnel.Config{Machines: oneMachine{}})
+// elsewhere says that all tunnels are at another replica; "": at this one.
+type elsewhere string
+
+func (elsewhere) Claim(context.Context, string, string) (func(), <-chan struct{}, error) {
+	return func() {}, nil, nil
+}
+func (e elsewhere) Lookup(context.Context, string) (string, error) { return string(e), nil }
+func (elsewhere) Left(context.Context, string, time.Time) error    { return nil }
+func (elsewhere) Heard(context.Context, string) (time.Time, error) { return time.Time{}, nil }
+
+// playPlane is the control plane's part of the path: the hub and the bridge, without sign-in. other is the replica that holds
+// the tunnels; "": this one.
+func playPlane(ctx context.Context, other string) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	bridges := bridge.New(bridge.Config{Opener: hub, MaxPerInstance: 1000, MaxPerAccount: 1000})
+	hub, err := tunnel.New(tunnel.Config{
+		Machines: benchMachines{}, Presence: elsewhere(other), Advertise: "http://" + l.Addr().String(), HopKey: benchKey(),
+	})
+	if err != nil {
+		return err
+	}
+	const many = 1 << 20
+	bridges := bridge.New(bridge.Config{Opener: hub, MaxPerInstance: many, MaxPerAccount: many})
 	go func() { _ = hub.Run(ctx) }()
 	go func() { _ = bridges.Run(ctx) }()
 	mux := http.NewServeMux()
 	mux.Handle("/api/guest/", hub.GuestHandler())
-	mux.HandleFunc("/vnc", func(w http.ResponseWriter, r *http.Request) {
-		bridges.ServeVNC(w, r, access.BridgeSession{Account: "bench", Instance: benchDesk, Mode: access.ModeControl})
-	})
-	return serveHTTP(ctx, mux)
+	mux.Handle(tunnel.HopPrefix, hub.HopHandler())
+	session := func(r *http.Request, mode string) access.BridgeSession {
+		return access.BridgeSession{Account: "bench", Instance: r.PathValue("instance"), Mode: mode}
+	}
+	mux.HandleFunc("/vnc/{instance}", func(w http.ResponseWriter, r *http.Request) { bridges.ServeVNC(w, r, session(r, access.ModeControl)) })
+	mux.HandleFunc("/view/{instance}", func(w http.ResponseWriter, r *http.Request) { bridges.ServeVNC(w, r, session(r, access.ModeView)) })
+	mux.HandleFunc("/agent/{instance}", func(w http.ResponseWriter, r *http.Request) { bridges.ServeAgent(w, r, session(r, access.ModeControl)) })
+	return serveOn(ctx, l, mux)
 }
 
-// playGuest is the machine's part: the tunnel, and the copying between its streams and the screen's server.
-func playGuest(ctx context.Context, plane, screen string) error {
-	m := hostile.Machine{URL: plane, Instance: benchDesk, Boot: "boot", Key: benchKey()}
-	t, err := m.Connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer context.AfterFunc(ctx, t.Close)()
-	fmt.Println("connected")
-	t.Serve(map[string]func(net.Conn){wire.VNC: hostile.Desktop{After: func(c net.Conn) {
-		to, err := net.Dial("tcp", screen)
-		if err != nil {
-			return
+// playGuest is the machines' part: their tunnels, and the copying between streams and the servers on the machine.
+func playGuest(ctx context.Context, plane, desktop, gateway string, machines int) error {
+	join := func(addr string) func(net.Conn) {
+		return func(c net.Conn) {
+			if to, err := net.Dial("tcp", addr); err == nil {
+				_ = pipe.Join(ctx, c, to)
+			}
 		}
-		_ = pipe.Join(ctx, c, to)
-	}}.Serve})
+	}
+	services := map[string]func(net.Conn){wire.VNC: join(desktop), wire.Agent: join(gateway)}
+	for n := range machines {
+		m := hostile.Machine{URL: plane, Instance: benchMachine(n), Boot: "boot", Key: benchKey()}
+		t, err := m.Connect(ctx)
+		if err != nil {
+			return fmt.Errorf("machine %s: %w", benchMachine(n), err)
+		}
+		defer context.AfterFunc(ctx, t.Close)()
+		go t.Serve(services)
+	}
+	fmt.Println("connected")
+	<-ctx.Done()
 	return nil
 }

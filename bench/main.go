@@ -38,6 +38,7 @@ type options struct {
 	launches int
 	streams  int
 	scale    scaleOptions
+	bridge   bridgeOptions
 }
 
 func main() {
@@ -64,6 +65,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.launches, "launches", 50, "launches, one after the other")
 	flag.IntVar(&o.streams, "streams", 10_000, "event streams at a time, beside 1 and 1,000")
 	o.scale.flags()
+	o.bridge.flags()
 	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of the append runs to this file")
 	one := flag.Int("callers", 0, "only this number of callers")
 	flag.Parse()

@@ -232,7 +232,7 @@ func (g *Guest) prepare() error {
 // newClient returns a client that follows no redirects and keeps no connections: the guest connects rarely.
 func newClient() *http.Client {
 	return &http.Client{
-		Transport:     wire.JoinFrames(&http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, TLSHandshakeTimeout: 10 * time.Second}),
+		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, TLSHandshakeTimeout: 10 * time.Second},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }

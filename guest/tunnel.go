@@ -13,6 +13,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/cloudbot-ai/control-plane/guest/frames"
 	"github.com/cloudbot-ai/control-plane/guest/mux"
 	"github.com/cloudbot-ai/control-plane/guest/operator"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
@@ -62,11 +63,11 @@ func (g *Guest) connect(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	g.dials.Add(1)
-	ws, err := g.dial(ctx)
+	ws, under, err := g.dial(ctx)
 	if err != nil {
 		return err
 	}
-	session := wire.Session(ws, true)
+	session := wire.Session(ws, under, true)
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer session.Close()
@@ -93,32 +94,32 @@ func (g *Guest) connect(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-func (g *Guest) dial(ctx context.Context) (*websocket.Conn, error) {
+func (g *Guest) dial(ctx context.Context) (*websocket.Conn, *frames.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*wire.GreetingTimeout)
 	defer cancel()
 	u := "ws" + strings.TrimPrefix(g.c.ControlPlaneURL, "http") + wire.TunnelPath
-	ws, _, err := websocket.Dial(ctx, u, &websocket.DialOptions{
+	ws, under, _, err := frames.Dial(ctx, u, &websocket.DialOptions{
 		HTTPClient: g.client, CompressionMode: websocket.CompressionDisabled,
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := g.greet(ctx, ws); err != nil {
 		ws.CloseNow()
 		switch websocket.CloseStatus(err) {
 		case wire.CloseUnauthorized:
 			g.forget()
-			return nil, errors.New("the control plane does not have this machine's key")
+			return nil, nil, errors.New("the control plane does not have this machine's key")
 		case wire.CloseGone:
-			return nil, &refusedError{"the control plane no longer has this instance"}
+			return nil, nil, &refusedError{"the control plane no longer has this instance"}
 		case wire.CloseTooOften:
-			return nil, &refusedError{"the control plane says that this machine connects too often"}
+			return nil, nil, &refusedError{"the control plane says that this machine connects too often"}
 		case wire.CloseOwned:
-			return nil, errors.New("another guest with this machine's key holds the tunnel")
+			return nil, nil, errors.New("another guest with this machine's key holds the tunnel")
 		}
-		return nil, fmt.Errorf("greeting: %w", err)
+		return nil, nil, fmt.Errorf("greeting: %w", err)
 	}
-	return ws, nil
+	return ws, under, nil
 }
 
 func (g *Guest) greet(ctx context.Context, ws *websocket.Conn) error {

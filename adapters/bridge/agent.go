@@ -37,7 +37,7 @@ func (b *Bridge) ServeAgent(w http.ResponseWriter, r *http.Request, s access.Bri
 		return
 	}
 	defer gateway.Close()
-	ws, err := b.accept(w, r)
+	ws, _, err := b.accept(w, r)
 	if err != nil {
 		return // accept has answered the request
 	}

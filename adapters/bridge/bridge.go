@@ -22,6 +22,8 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/cloudbot-ai/control-plane/fair"
+	"github.com/cloudbot-ai/control-plane/guest/frames"
+	"github.com/cloudbot-ai/control-plane/guest/mux"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 	"github.com/cloudbot-ai/control-plane/internal/access"
 	"github.com/cloudbot-ai/control-plane/internal/problem"
@@ -70,7 +72,7 @@ type Bridge struct {
 	c       Config
 	log     *slog.Logger
 	stop    chan struct{} // closed when Run ends
-	buffers sync.Pool     // of *[]byte, bigBuffer long
+	buffers sync.Pool     // of *[]byte, bigBuffer long: an agent's frames
 	large   *room         // places of browsers' large frames
 
 	greetings, greetingBytes atomic.Int64 // see Greetings
@@ -225,9 +227,9 @@ func refuse(w http.ResponseWriter, r *http.Request, status int, code, detail str
 }
 
 // accept upgrades the browser's request.
-func (b *Bridge) accept(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
-	return websocket.Accept(w, r, &websocket.AcceptOptions{
+func (b *Bridge) accept(w http.ResponseWriter, r *http.Request) (*websocket.Conn, *frames.Conn, error) {
+	return frames.Accept(w, r, &websocket.AcceptOptions{
 		Subprotocols: []string{"binary", "cloudbot"}, CompressionMode: websocket.CompressionDisabled,
 		InsecureSkipVerify: true, // the front has checked Origin against its list
-	})
+	}, mux.Small)
 }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -35,7 +34,7 @@ func (b *Bridge) ServeVNC(w http.ResponseWriter, r *http.Request, s access.Bridg
 		return
 	}
 	defer machine.Close()
-	ws, err := b.accept(w, r)
+	ws, under, err := b.accept(w, r)
 	if err != nil {
 		return // accept has answered the request
 	}
@@ -56,7 +55,7 @@ func (b *Bridge) ServeVNC(w http.ResponseWriter, r *http.Request, s access.Bridg
 		func(ctx context.Context, w *browser) error {
 			select {
 			case <-greeted:
-				return b.toBrowser(ctx, machine, w, pace)
+				return toBrowser(ctx, machine, w, under, pace)
 			case <-ctx.Done():
 				return errLeft
 			}
@@ -132,8 +131,8 @@ func (b *Bridge) greet(ctx context.Context, w *browser, in io.Reader, screen []b
 // toMachine copies the browser's messages; in view mode, without those that act on the desktop.
 func toMachine(machine io.Writer, in io.Reader, view bool) error {
 	var filter viewFilter
+	var out []byte
 	buf := make([]byte, smallBuffer)
-	out := make([]byte, 0, smallBuffer)
 	for {
 		n, err := in.Read(buf)
 		p := buf[:n]
@@ -151,55 +150,6 @@ func toMachine(machine io.Writer, in io.Reader, view bool) error {
 		}
 		if err != nil {
 			return left(err)
-		}
-	}
-}
-
-// toBrowser copies the machine's data. A read returns all data that has arrived, so small pieces become one
-// message while the browser is slow. It waits with a small buffer and uses a large one only while much data
-// arrives: an idle session must not hold 64 KiB.
-func (b *Bridge) toBrowser(ctx context.Context, machine net.Conn, w *browser, pace pace) error {
-	small := make([]byte, smallBuffer)
-	for ctx.Err() == nil {
-		n, err := machine.Read(small)
-		if n > 0 && (pace.wait(ctx, n) != nil || w.write(websocket.MessageBinary, small[:n]) != nil) {
-			return errLeft
-		}
-		if err != nil {
-			return errMachine
-		}
-		if n == len(small) {
-			if err := b.flood(ctx, machine, w, pace); err != nil {
-				return err
-			}
-		}
-	}
-	return errLeft
-}
-
-// floodPause is the time without data after which the large buffer is given back.
-const floodPause = 250 * time.Millisecond
-
-// flood copies with a large buffer and returns nil when the machine pauses.
-func (b *Bridge) flood(ctx context.Context, machine net.Conn, w *browser, pace pace) error {
-	buf := b.buffers.Get().(*[]byte)
-	defer b.buffers.Put(buf)
-	defer machine.SetReadDeadline(time.Time{})
-	for {
-		_ = machine.SetReadDeadline(time.Now().Add(floodPause))
-		if ctx.Err() != nil { // checked after the deadline is set: closing sets its own deadline, which must not be overwritten
-			return errLeft
-		}
-		n, err := machine.Read(*buf)
-		if n > 0 && (pace.wait(ctx, n) != nil || w.write(websocket.MessageBinary, (*buf)[:n]) != nil) {
-			return errLeft
-		}
-		var timeout net.Error
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-			return nil
-		case err != nil:
-			return errMachine
 		}
 	}
 }

@@ -146,7 +146,7 @@ func (r reporter) Report(_, _ string, _ time.Time, a wire.Activity) { r(a) }
 // metered runs a tunnel's deliveries of model costs within a bubble of virtual time; end ends the tunnel.
 func metered(t *testing.T, h *Hub) (tun *tunnel, end func()) {
 	t.Helper()
-	tun = newTunnel(h, nil, id, owner{}, "account")
+	tun = newTunnel(h, nil, nil, id, owner{}, "account")
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	all.Go(func() { tun.reportCosts(ctx) })

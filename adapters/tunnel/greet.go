@@ -13,6 +13,8 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/fair"
+	"github.com/cloudbot-ai/control-plane/guest/frames"
+	"github.com/cloudbot-ai/control-plane/guest/mux"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
@@ -54,11 +56,11 @@ func (h *Hub) greet(w http.ResponseWriter, r *http.Request) {
 	}
 	t, err := func() (*tunnel, error) {
 		defer leave()
-		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionDisabled})
+		ws, under, err := frames.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionDisabled}, mux.Large)
 		if err != nil {
 			return nil, nil // Accept has answered the request
 		}
-		t, err := h.admit(r.Context(), ws)
+		t, err := h.admit(r.Context(), ws, under)
 		if err == nil {
 			return t, nil
 		}
@@ -83,7 +85,7 @@ func (h *Hub) greet(w http.ResponseWriter, r *http.Request) {
 }
 
 // admit performs the greeting and makes the guest's tunnel the owner of the machine.
-func (h *Hub) admit(ctx context.Context, ws *websocket.Conn) (*tunnel, error) {
+func (h *Hub) admit(ctx context.Context, ws *websocket.Conn, under *frames.Conn) (*tunnel, error) {
 	ctx, cancel := context.WithTimeout(ctx, wire.GreetingTimeout)
 	defer cancel()
 	ws.SetReadLimit(wire.MaxGreeting)
@@ -129,7 +131,7 @@ func (h *Hub) admit(ctx context.Context, ws *websocket.Conn) (*tunnel, error) {
 	if err := h.yieldElsewhere(ctx, p.Instance, who); err != nil {
 		return nil, err
 	}
-	t := newTunnel(h, ws, p.Instance, who, account)
+	t := newTunnel(h, ws, under, p.Instance, who, account)
 	if err := h.take(ctx, t); err != nil {
 		return nil, err
 	}

@@ -86,7 +86,7 @@ func (h *Hub) hopOpen(w http.ResponseWriter, r *http.Request) {
 	}
 	_ = back.SetDeadline(time.Time{})
 	// The hijacked request's context lasts as long as this handler; the end of the tunnel closes conn.
-	_ = pipe.Join(context.WithoutCancel(r.Context()), &buffered{Conn: back, r: rw.Reader}, conn)
+	_ = pipe.Join(context.WithoutCancel(r.Context()), after(back, rw.Reader), conn)
 }
 
 // hopYield releases a machine whose guest dialled another replica.
@@ -179,7 +179,7 @@ func (h *Hub) call(ctx context.Context, method, target, path string) (conn net.C
 		conn.Close()
 		return nil, nil, "", err
 	}
-	return &buffered{Conn: conn, r: r}, res, nonce, nil
+	return after(conn, r), res, nonce, nil
 }
 
 func dial(ctx context.Context, u *url.URL) (net.Conn, error) {
@@ -189,6 +189,14 @@ func dial(ctx context.Context, u *url.URL) (net.Conn, error) {
 	}
 	var d net.Dialer
 	return d.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "80")))
+}
+
+// after returns the connection with what r has read of it.
+func after(c net.Conn, r *bufio.Reader) net.Conn {
+	if r.Buffered() == 0 {
+		return c // a socket is read without a buffer
+	}
+	return &buffered{Conn: c, r: r}
 }
 
 // buffered first reads the data that arrived with the answer's head.

@@ -12,6 +12,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/cloudbot-ai/control-plane/crash"
+	"github.com/cloudbot-ai/control-plane/guest/frames"
 	"github.com/cloudbot-ai/control-plane/guest/mux"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
@@ -37,6 +38,7 @@ func (o owner) String() string {
 type tunnel struct {
 	h                 *Hub
 	ws                *websocket.Conn
+	under             *frames.Conn
 	instance, account string
 	owner
 
@@ -71,9 +73,9 @@ type tunnel struct {
 	silent   chan struct{} // closed when the guest can send no more lines
 }
 
-func newTunnel(h *Hub, ws *websocket.Conn, instance string, who owner, account string) *tunnel {
+func newTunnel(h *Hub, ws *websocket.Conn, under *frames.Conn, instance string, who owner, account string) *tunnel {
 	return &tunnel{
-		h: h, ws: ws, instance: instance, owner: who, account: account, heard: h.now(),
+		h: h, ws: ws, under: under, instance: instance, owner: who, account: account, heard: h.now(),
 		ready: make(chan struct{}), quit: make(chan struct{}), done: make(chan struct{}),
 		keys: make(chan struct{}, 1), reported: make(chan struct{}, 1), restated: make(chan struct{}, 1),
 		uses: make(chan struct{}, 1), costly: make(chan struct{}, 1), noticed: make(chan struct{}, 1), silent: make(chan struct{}),
@@ -112,7 +114,7 @@ func (t *tunnel) run(ctx context.Context) {
 	log := t.h.log.With("instance", t.instance)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	session := wire.Session(t.ws, false)
+	session := wire.Session(t.ws, t.under, false)
 	t.session.Store(session)
 	var all sync.WaitGroup
 	defer all.Wait()

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/guest/frames"
 	"github.com/cloudbot-ai/control-plane/guest/mux"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
@@ -196,7 +197,7 @@ type fakeGuest struct {
 // dialAs greets as boot with the key; the error is the greeting's.
 func dialAs(t *testing.T, url, boot string, key ed25519.PrivateKey, spoil func(*wire.Proof)) (*fakeGuest, error) {
 	t.Helper()
-	ws, _, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(url, "http")+wire.TunnelPath, &websocket.DialOptions{HTTPClient: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}})
+	ws, under, _, err := frames.Dial(t.Context(), "ws"+strings.TrimPrefix(url, "http")+wire.TunnelPath, &websocket.DialOptions{HTTPClient: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}})
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +220,7 @@ func dialAs(t *testing.T, url, boot string, key ed25519.PrivateKey, spoil func(*
 	if _, _, err := ws.Read(t.Context()); err != nil {
 		return nil, err
 	}
-	session := wire.Session(ws, true)
+	session := wire.Session(ws, under, true)
 	g := &fakeGuest{t: t, session: session, lines: make(chan wire.Message, 100)}
 	t.Cleanup(func() { session.Close() })
 	if g.control, err = session.OpenStream(); err != nil {

@@ -16,6 +16,9 @@ func (t *Tracker) Viewer(serve func(context.Context, net.Conn) error) func(conte
 	}
 }
 
+// Outlet returns the viewer's connection: what is written to it passes as it is.
+func (v *viewer) Outlet() net.Conn { return v.Conn }
+
 // viewer is a viewer's connection. What is read from it is what the viewer sends.
 type viewer struct {
 	net.Conn

@@ -18,6 +18,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/cloudbot-ai/control-plane/guest/frames"
 	"github.com/cloudbot-ai/control-plane/guest/mux"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
@@ -69,20 +70,20 @@ func (r *Refused) Error() string {
 
 // Dial begins the greeting and reads the challenge. The caller may continue it.
 func (m Machine) Dial(ctx context.Context) (*websocket.Conn, wire.Challenge, error) {
-	ws, _, c, err := m.dial(ctx)
+	ws, _, _, c, err := m.dial(ctx)
 	return ws, c, err
 }
 
-func (m Machine) dial(ctx context.Context) (*websocket.Conn, *gate, wire.Challenge, error) {
+func (m Machine) dial(ctx context.Context) (*websocket.Conn, *frames.Conn, *gate, wire.Challenge, error) {
 	var c wire.Challenge
 	g := &gate{open: make(chan struct{})}
 	close(g.open)
-	ws, res, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(m.URL, "http")+wire.TunnelPath, &websocket.DialOptions{HTTPClient: m.client(g), HTTPHeader: m.header()})
+	ws, under, res, err := frames.Dial(ctx, "ws"+strings.TrimPrefix(m.URL, "http")+wire.TunnelPath, &websocket.DialOptions{HTTPClient: m.client(g), HTTPHeader: m.header()})
 	if err != nil {
 		if res != nil {
-			return nil, nil, c, &Refused{Status: res.StatusCode, Code: problemCode(res), After: res.Header.Get("Retry-After")}
+			return nil, nil, nil, c, &Refused{Status: res.StatusCode, Code: problemCode(res), After: res.Header.Get("Retry-After")}
 		}
-		return nil, nil, c, err
+		return nil, nil, nil, c, err
 	}
 	_, b, err := ws.Read(ctx)
 	if err == nil {
@@ -90,18 +91,18 @@ func (m Machine) dial(ctx context.Context) (*websocket.Conn, *gate, wire.Challen
 	}
 	if err != nil {
 		ws.CloseNow()
-		return nil, nil, c, closed(err)
+		return nil, nil, nil, c, closed(err)
 	}
-	return ws, g, c, nil
+	return ws, under, g, c, nil
 }
 
 // Connect greets properly and says a proper hello. The error is a *Refused where the control plane refuses.
 func (m Machine) Connect(ctx context.Context) (*Tunnel, error) {
-	ws, g, c, err := m.dial(ctx)
+	ws, under, g, c, err := m.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	t, err := m.greet(ctx, ws, c)
+	t, err := m.greet(ctx, ws, under, c)
 	if err != nil {
 		ws.CloseNow()
 		return nil, closed(err)
@@ -110,7 +111,7 @@ func (m Machine) Connect(ctx context.Context) (*Tunnel, error) {
 	return t, nil
 }
 
-func (m Machine) greet(ctx context.Context, ws *websocket.Conn, c wire.Challenge) (*Tunnel, error) {
+func (m Machine) greet(ctx context.Context, ws *websocket.Conn, under *frames.Conn, c wire.Challenge) (*Tunnel, error) {
 	b, err := json.Marshal(m.Proof(c))
 	if err != nil {
 		return nil, err
@@ -121,7 +122,7 @@ func (m Machine) greet(ctx context.Context, ws *websocket.Conn, c wire.Challenge
 	if _, _, err := ws.Read(ctx); err != nil {
 		return nil, err
 	}
-	session := wire.Session(ws, true)
+	session := wire.Session(ws, under, true)
 	t := &Tunnel{m: m, session: session}
 	if t.control, err = session.OpenStream(); err != nil {
 		session.Close()
@@ -189,7 +190,7 @@ func (m Machine) client(g *gate) *http.Client {
 			return &gated{Conn: conn, gate: g, closed: make(chan struct{})}, nil
 		}
 	}
-	return &http.Client{Transport: wire.JoinFrames(t)}
+	return &http.Client{Transport: t}
 }
 
 func problemCode(res *http.Response) string {

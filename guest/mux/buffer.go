@@ -10,34 +10,24 @@ type chunk [chunkSize]byte
 
 var chunkPool = sync.Pool{New: func() any { return new(chunk) }}
 
-// buffer is a queue of bytes. One goroutine fills it, others read; the stream's lock guards all but the bytes that are being
-// filled.
+// buffer is a queue of bytes. The stream's lock guards it.
 type buffer struct {
-	chunks  []*chunk
-	read    int // offset in the first chunk
-	write   int // offset in the last chunk
-	size    int
-	filling bool // the last chunk is being written: it must stay
+	chunks []*chunk
+	read   int // offset in the first chunk
+	write  int // offset in the last chunk
+	size   int
 }
 
-// space returns room for at most n bytes at the end. Call commit when they are written.
-func (b *buffer) space(n int) []byte {
-	if len(b.chunks) == 0 || b.write == chunkSize {
-		b.chunks = append(b.chunks, chunkPool.Get().(*chunk))
-		b.write = 0
-		if len(b.chunks) == 1 {
-			b.read = 0
+// put copies p to the end.
+func (b *buffer) put(p []byte) {
+	for len(p) > 0 {
+		if len(b.chunks) == 0 || b.write == chunkSize {
+			b.chunks = append(b.chunks, chunkPool.Get().(*chunk))
+			b.write = 0
 		}
+		n := copy(b.chunks[len(b.chunks)-1][b.write:], p)
+		p, b.write, b.size = p[n:], b.write+n, b.size+n
 	}
-	b.filling = true
-	last := b.chunks[len(b.chunks)-1]
-	return last[b.write:min(chunkSize, b.write+n)]
-}
-
-func (b *buffer) commit(n int) {
-	b.filling = false
-	b.write += n
-	b.size += n
 }
 
 // take copies what there is to p and frees what was read.
@@ -49,18 +39,15 @@ func (b *buffer) take(p []byte) (n int) {
 		}
 		m := copy(p[n:], b.chunks[0][b.read:end])
 		n, b.read, b.size = n+m, b.read+m, b.size-m
-		if b.read == chunkSize || b.size == 0 && !b.filling {
+		if b.read == chunkSize || b.size == 0 {
 			b.drop()
 		}
 	}
 	return n
 }
 
-// drop frees the first chunk, unless it is being written.
+// drop frees the first chunk.
 func (b *buffer) drop() {
-	if len(b.chunks) == 1 && b.filling {
-		return
-	}
 	chunkPool.Put(b.chunks[0])
 	b.chunks[0] = nil
 	b.chunks, b.read = b.chunks[1:], 0
@@ -69,13 +56,10 @@ func (b *buffer) drop() {
 	}
 }
 
-// clear frees everything but a chunk that is being written.
+// clear frees everything.
 func (b *buffer) clear() {
-	for len(b.chunks) > 1 || len(b.chunks) == 1 && !b.filling {
+	for len(b.chunks) > 0 {
 		b.drop()
 	}
 	b.size = 0
-	if b.filling {
-		b.read = b.write
-	}
 }

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// MaxFrame is the longest frame that Write is called with, header included.
-	MaxFrame = headerSize + 64<<10
+	// MaxFrame is the longest frame that is sent, header included.
+	MaxFrame = headerSize + Large
 	// MaxWindow is the largest window of a stream.
 	MaxWindow = 8 << 20
 	// queued bounds the answers that wait to be sent.
@@ -53,10 +53,30 @@ type Config struct {
 	Growth int64
 }
 
+// Conn is a connection that reads and writes without copies.
+type Conn interface {
+	io.Closer
+	// Next returns bytes that arrived, as Input.Next does.
+	Next(n int) (buf []byte, at int, err error)
+	// Send writes buf[at:]. It may overwrite all of buf; at is at least Room-headerSize.
+	Send(buf []byte, at int) error
+}
+
+// plain is any other connection.
+type plain struct {
+	io.ReadWriteCloser
+	*Input
+}
+
+func (p plain) Send(buf []byte, at int) error {
+	_, err := p.Write(buf[at:])
+	return err
+}
+
 // Session is the streams of one connection.
 type Session struct {
 	c    Config
-	conn io.ReadWriteCloser
+	conn Conn
 
 	mu      sync.Mutex
 	streams map[uint32]*Stream
@@ -68,6 +88,8 @@ type Session struct {
 	watch   *time.Timer
 
 	accepted chan *Stream
+	widening []*Stream             // whose grants answer sends. mu guards it
+	widened  chan struct{}         // has a token if there are some
 	answers  chan [headerSize]byte // frames that recv owes: it never writes, or two ends could wait for each other
 	done     chan struct{}
 
@@ -79,8 +101,13 @@ type Session struct {
 	grown   atomic.Int64 // bytes by which windows have grown
 }
 
-// New starts a session. Each frame is one Write to conn. Closing the session closes conn.
-func New(conn io.ReadWriteCloser, c Config) *Session {
+// New starts a session. Each frame is one Write to conn, or one Send if it is a Conn. Closing the session closes conn.
+func New(connection io.ReadWriteCloser, c Config) *Session {
+	return NewOn(plain{connection, NewInput(connection, Large, nil)}, c)
+}
+
+// NewOn starts a session on a Conn.
+func NewOn(conn Conn, c Config) *Session {
 	c.Backlog = cmp.Or(c.Backlog, 32)
 	c.KeepAlive = cmp.Or(c.KeepAlive, 10*time.Second)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, 10*time.Second)
@@ -89,6 +116,7 @@ func New(conn io.ReadWriteCloser, c Config) *Session {
 	s := &Session{
 		c: c, conn: conn, streams: map[uint32]*Stream{}, next: 2, pings: map[uint32]chan time.Duration{},
 		accepted: make(chan *Stream, c.Backlog), answers: make(chan [headerSize]byte, queued), done: make(chan struct{}),
+		widened: make(chan struct{}, 1),
 	}
 	if c.Dialled {
 		s.next = 1
@@ -143,7 +171,7 @@ func (s *Session) OpenStream() (*Stream, error) {
 	st := s.add(s.next)
 	s.next += 2
 	s.mu.Unlock()
-	if err := s.send(frame(typeWindow, flagSYN, st.id, 0), nil); err != nil {
+	if err := s.sendHead(frame(typeWindow, flagSYN, st.id, 0)); err != nil {
 		return nil, err
 	}
 	return st, nil
@@ -153,7 +181,7 @@ func (s *Session) OpenStream() (*Stream, error) {
 func (s *Session) AcceptStream() (*Stream, error) {
 	select {
 	case st := <-s.accepted:
-		return st, s.send(frame(typeWindow, flagACK, st.id, 0), nil)
+		return st, s.sendHead(frame(typeWindow, flagACK, st.id, 0))
 	case <-s.done:
 		return nil, s.Err()
 	}
@@ -185,11 +213,15 @@ func (s *Session) Streams() int {
 	return len(s.streams)
 }
 
-// frames are the buffers in which a header and its payload become one Write.
-var frames = sync.Pool{New: func() any { return new([MaxFrame]byte) }}
+// sendHead writes a frame without payload.
+func (s *Session) sendHead(head [headerSize]byte) error {
+	var buf [Room]byte
+	copy(buf[Room-headerSize:], head[:])
+	return s.send(buf[:], Room-headerSize)
+}
 
-// send writes a frame.
-func (s *Session) send(head [headerSize]byte, payload []byte) error {
+// send writes the frame buf[at:], and may overwrite buf.
+func (s *Session) send(buf []byte, at int) error {
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	select {
@@ -197,12 +229,8 @@ func (s *Session) send(head [headerSize]byte, payload []byte) error {
 		return s.Err()
 	default:
 	}
-	buf := frames.Get().(*[MaxFrame]byte)
-	defer frames.Put(buf)
-	n := copy(buf[:], head[:])
-	n += copy(buf[n:], payload)
 	s.since.Store(int64(s.now()) + 1) // never 0
-	_, err := s.conn.Write(buf[:n])
+	err := s.conn.Send(buf, at)
 	s.since.Store(0)
 	if err != nil {
 		s.fail(err)
@@ -215,13 +243,31 @@ func (s *Session) answer() {
 	for {
 		select {
 		case h := <-s.answers:
-			if s.send(h, nil) != nil {
+			if s.sendHead(h) != nil {
 				return
+			}
+		case <-s.widened:
+			s.mu.Lock()
+			streams := s.widening
+			s.widening = nil
+			s.mu.Unlock()
+			for _, st := range streams {
+				if h, ok := st.granted(); ok && s.sendHead(h) != nil {
+					return
+				}
 			}
 		case <-s.done:
 			return
 		}
 	}
+}
+
+// grant has answer send what the stream granted.
+func (s *Session) grant(st *Stream) {
+	s.mu.Lock()
+	s.widening = append(s.widening, st)
+	s.mu.Unlock()
+	signal(s.widened)
 }
 
 // owe leaves a frame to answer. An end that makes us owe more than we can send does not get them all.
@@ -232,75 +278,37 @@ func (s *Session) owe(h [headerSize]byte) {
 	}
 }
 
-// look ends a session whose connection is stuck or silent, and pings.
-func (s *Session) look() {
-	s.mu.Lock()
-	sentAt := s.sentAt
-	s.mu.Unlock()
-	now, since, heard := s.now(), time.Duration(s.since.Load()), time.Duration(s.heard.Load())
-	switch {
-	case since > 0 && now-since > s.c.WriteTimeout:
-		s.fail(errStuck)
-	case heard < sentAt && now-sentAt > s.c.WriteTimeout:
-		s.fail(errSilent)
-	case heard >= sentAt && now-sentAt >= s.c.KeepAlive:
-		s.ping()
+// arrived returns what arrives. Each piece of a frame counts as heard: on a slow line, a frame as long as a window takes a minute.
+func (s *Session) arrived(n int) (buf []byte, at int, err error) {
+	buf, at, err = s.conn.Next(n)
+	if err == nil {
+		s.heard.Store(int64(s.now()))
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err == nil {
-		s.watch.Reset(s.c.WriteTimeout / 4)
-	}
+	return buf, at, err
 }
 
-// ping sends a ping and returns a channel of its round trip.
-func (s *Session) ping() <-chan time.Duration {
-	pong := make(chan time.Duration, 1)
-	s.mu.Lock()
-	s.lastID++
-	id := s.lastID
-	s.pings[id] = pong
-	s.sentAt = s.now()
-	for old := range s.pings {
-		if id-old > queued { // it was never answered
-			delete(s.pings, old)
+// skip reads the payload of a stream that was closed a moment ago.
+func (s *Session) skip(n uint32) error {
+	for n > 0 {
+		buf, at, err := s.arrived(int(n))
+		if err != nil {
+			return err
 		}
+		n -= uint32(len(buf) - at)
 	}
-	s.mu.Unlock()
-	s.owe(frame(typePing, flagSYN, 0, id))
-	return pong
-}
-
-// Ping returns how long a ping and its answer take. It waits until the session ends.
-func (s *Session) Ping() (time.Duration, error) {
-	select {
-	case took := <-s.ping():
-		return took, nil
-	case <-s.done:
-		return 0, s.Err()
-	}
-}
-
-// RTT returns a round trip's time, as the latest pings had it; 0: not known yet.
-func (s *Session) RTT() time.Duration { return time.Duration(s.rtt.Load()) }
-
-// incoming is what arrives. Each piece of a frame counts as heard: on a slow line, a frame as long as a window takes a minute.
-type incoming struct{ s *Session }
-
-func (in incoming) Read(p []byte) (int, error) {
-	n, err := in.s.conn.Read(p)
-	if n > 0 {
-		in.s.heard.Store(int64(in.s.now()))
-	}
-	return n, err
+	return nil
 }
 
 // receive reads frames until one cannot be read.
 func (s *Session) receive() error {
 	var h [headerSize]byte
 	for {
-		if _, err := io.ReadFull(incoming{s}, h[:]); err != nil {
-			return err
+		for got := 0; got < headerSize; {
+			buf, at, err := s.arrived(headerSize - got)
+			if err != nil {
+				return err
+			}
+			got += copy(h[got:], buf[at:])
 		}
 		id, length, flags := binary.BigEndian.Uint32(h[4:]), binary.BigEndian.Uint32(h[8:]), binary.BigEndian.Uint16(h[2:])
 		var err error
@@ -318,30 +326,6 @@ func (s *Session) receive() error {
 			return err
 		}
 	}
-}
-
-func (s *Session) pinged(flags uint16, id uint32) {
-	if flags&flagSYN != 0 {
-		s.owe(frame(typePing, flagACK, 0, id))
-		return
-	}
-	s.mu.Lock()
-	pong := s.pings[id]
-	delete(s.pings, id)
-	took := s.now() - s.sentAt
-	latest := id == s.lastID
-	s.mu.Unlock()
-	if pong == nil {
-		return
-	}
-	pong <- took
-	if !latest {
-		return
-	}
-	if before := s.RTT(); before > 0 && took > before {
-		took = before + (took-before)/8 // perhaps it waited behind data
-	}
-	s.rtt.Store(int64(max(took, 1)))
 }
 
 // about handles a frame about a stream.
@@ -364,8 +348,8 @@ func (s *Session) about(kind byte, flags uint16, id, length uint32) error {
 	}
 	s.mu.Unlock()
 	switch {
-	case kind == typeData && st == nil: // it was closed a moment ago
-		if _, err := io.CopyN(io.Discard, incoming{s}, int64(length)); err != nil {
+	case kind == typeData && st == nil:
+		if err := s.skip(length); err != nil {
 			return err
 		}
 	case kind == typeData:

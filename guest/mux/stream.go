@@ -12,12 +12,18 @@ import (
 
 // Of a window's size.
 const (
-	// growsWithin says that a window grows if its reader takes half of it within so many round trips.
-	growsWithin = 4
-	// near is a round trip below which windows do not grow: 256 KiB are enough there, and a reader that stops leaves less waiting.
-	near = 2 * time.Millisecond
-	// shrinksAfter is how long a reader takes for half a window that is no longer needed.
-	shrinksAfter = 2 * time.Second
+	// growsWithin says that a window grows if its reader takes a part of it, see allow, within so many round trips.
+	growsWithin = 2
+	// near is a round trip below which windows grow only for a reader that takes bytes as fast as a machine can send them, and
+	// only to nearWindow: with 256 KiB, each part of the path waits for the next one several thousand times a second. More than
+	// lineBytes have to pass first without a part of a window taking lineTime: the kernel's buffers take fewer for a reader that
+	// has stopped, and a reader of pictures, or one that stops after fewer bytes, leaves 256 KiB waiting at most.
+	near       = 2 * time.Millisecond
+	nearWindow = 1 << 20
+	lineBytes  = 32 << 20
+	lineTime   = 4 * time.Millisecond
+	// shrinksAfter is how long a reader takes for a part of a window that is no longer needed.
+	shrinksAfter = time.Second / 2
 )
 
 // Stream is a net.Conn. Close ends both directions, and a Read or Write that waits.
@@ -30,10 +36,13 @@ type Stream struct {
 
 	mu       sync.Mutex
 	in       buffer
+	sink     Sink      // takes what arrives; nil: in does
 	window   uint32    // bytes that may wait for the reader
 	allowed  uint32    // bytes of it that the other end may still send
 	taken    uint32    // bytes that were read and not allowed again yet
 	updated  time.Time // when bytes were last allowed
+	line     int64     // bytes that were read as fast as a machine can send them
+	grant    uint32    // bytes that the session's answer allows the other end
 	room     uint32    // bytes that this end may still send
 	closed   bool      // by this end
 	over     bool      // the other end sends no more
@@ -64,7 +73,7 @@ func (st *Stream) Read(p []byte) (int, error) {
 			more := st.allow(uint32(n))
 			st.mu.Unlock()
 			if more > 0 {
-				_ = st.s.send(frame(typeWindow, 0, st.id, more), nil) // the next Read meets the error
+				_ = st.s.sendHead(frame(typeWindow, 0, st.id, more)) // the next Read meets the error
 			}
 			return n, nil
 		case st.reset:
@@ -112,21 +121,37 @@ func (st *Stream) wait(token <-chan struct{}, by time.Time) error {
 }
 
 // allow returns how many bytes more the other end may send after n were read, and resizes the window. st.mu is held.
+//
+// A grown window is allowed again in quarters: in halves, a reader whose pieces cross the half late would have half a window a
+// round trip.
 func (st *Stream) allow(n uint32) (more uint32) {
-	if st.taken += n; st.taken < st.window/2 || st.over {
+	part := st.window / 2
+	if st.window > initialWindow {
+		part = st.window / 4
+	}
+	if st.taken += n; st.taken < part || st.over {
 		return 0
 	}
 	now, rtt := time.Now(), st.s.RTT()
 	took := now.Sub(st.updated)
 	more, st.taken, st.updated = st.taken, 0, now
+	if st.line += int64(more); took > lineTime {
+		st.line = 0
+	}
+	grows, most := took < growsWithin*rtt, uint32(MaxWindow)
+	if rtt < near {
+		grows, most = st.line > lineBytes, nearWindow
+	}
+	wider := min(st.window, max(most, st.window)-st.window)
 	switch {
-	case rtt >= near && took < growsWithin*rtt && st.window < MaxWindow && st.s.grow(int64(st.window)):
-		more += st.window
-		st.window *= 2
+	case grows && wider > 0 && st.s.grow(int64(wider)):
+		more += wider
+		st.window += wider
 	case took > shrinksAfter && st.window > initialWindow:
-		st.window /= 2
-		more -= st.window // half of it was taken, at least
-		st.s.grown.Add(-int64(st.window))
+		less := min(more, st.window-initialWindow)
+		more -= less
+		st.window -= less
+		st.s.grown.Add(-int64(less))
 	}
 	st.allowed += more
 	return more
@@ -151,30 +176,12 @@ func (st *Stream) receive(n uint32) error {
 	st.allowed -= n
 	st.mu.Unlock()
 	for n > 0 {
-		st.mu.Lock()
-		if st.closed || st.over {
-			st.mu.Unlock()
-			_, err := io.CopyN(io.Discard, incoming{st.s}, int64(n))
-			return err
-		}
-		to := st.in.space(int(n))
-		st.mu.Unlock()
-		_, err := io.ReadFull(incoming{st.s}, to)
-		st.mu.Lock()
-		if err != nil {
-			st.in.commit(0)
-		} else {
-			st.in.commit(len(to))
-		}
-		if st.closed {
-			st.in.clear()
-		}
-		st.mu.Unlock()
+		buf, at, err := st.s.arrived(int(n))
 		if err != nil {
 			return err
 		}
-		signal(st.readable)
-		n -= uint32(len(to))
+		n -= uint32(len(buf) - at)
+		st.deliver(buf, at)
 	}
 	return nil
 }
@@ -219,40 +226,6 @@ func signal(token chan struct{}) {
 	}
 }
 
-// Write sends p. It returns once everything was handed to the connection.
-func (st *Stream) Write(p []byte) (n int, err error) {
-	st.writing.Lock()
-	defer st.writing.Unlock()
-	for n < len(p) {
-		st.mu.Lock()
-		by, size := st.writeBy, min(len(p)-n, int(st.room), MaxFrame-headerSize)
-		switch {
-		case st.closed:
-			err = net.ErrClosed
-		case st.reset:
-			err = ErrReset
-		case past(by):
-			err = os.ErrDeadlineExceeded
-		default:
-			st.room -= uint32(size)
-		}
-		st.mu.Unlock()
-		switch {
-		case err != nil:
-		case size == 0:
-			err = st.wait(st.writable, by)
-		default:
-			if err = st.s.send(frame(typeData, 0, st.id, uint32(size)), p[n:n+size]); err == nil {
-				n += size
-			}
-		}
-		if err != nil {
-			return n, err
-		}
-	}
-	return n, nil
-}
-
 // Close closes the stream. What has arrived and was not read is lost.
 func (st *Stream) Close() error {
 	st.mu.Lock()
@@ -281,7 +254,7 @@ func (st *Stream) Close() error {
 	if reset {
 		return nil
 	}
-	return st.s.send(frame(typeWindow, flagFIN, st.id, 0), nil)
+	return st.s.sendHead(frame(typeWindow, flagFIN, st.id, 0))
 }
 
 // SetDeadline sets both deadlines; a zero time means none.

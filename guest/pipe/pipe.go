@@ -7,6 +7,9 @@ import (
 	"io"
 	"net"
 	"sync"
+
+	"github.com/cloudbot-ai/control-plane/guest/direct"
+	"github.com/cloudbot-ai/control-plane/guest/mux"
 )
 
 // Join copies in both directions between a and b until one of them or ctx ends, and closes both.
@@ -26,51 +29,64 @@ func Join(ctx context.Context, a, b net.Conn) error {
 	return err
 }
 
-// Sizes of buffers: a session waits with a small one, and has a large one only while it is full at each read.
-const (
-	small = 4 << 10
-	large = 64 << 10
-)
+// Outlet is a connection that writes to another one as it is asked to; it filters only what is read.
+type Outlet interface{ Outlet() net.Conn }
 
-var buffers = sync.Pool{New: func() any { return new([large]byte) }}
+// Inlet is a connection that reads from another one as it is asked to; it filters only what is written.
+type Inlet interface{ Inlet() net.Conn }
+
+// stream is one of a tunnel.
+type stream interface {
+	net.Conn
+	io.ReaderFrom
+	Direct(mux.Sink) bool
+}
 
 // pass copies until an error or the end of from, which is none.
-func pass(to io.Writer, from io.Reader) error {
-	waiting := make([]byte, small)
-	for {
-		n, err := from.Read(waiting)
-		if n > 0 {
-			if _, err := to.Write(waiting[:n]); err != nil {
-				return err
+func pass(to, from net.Conn) error {
+	for o, ok := to.(Outlet); ok; o, ok = to.(Outlet) {
+		to = o.Outlet()
+	}
+	for i, ok := from.(Inlet); ok; i, ok = from.(Inlet) {
+		from = i.Inlet()
+	}
+	if to, ok := to.(stream); ok {
+		_, err := to.ReadFrom(from)
+		return err
+	}
+	before := func(*mux.Input) {}
+	if from, ok := from.(stream); ok {
+		if socket := direct.NewWriter(to); socket != nil {
+			before = func(in *mux.Input) {
+				for !from.Direct(sink{socket}) {
+				}
+				in.Expect()
 			}
 		}
-		if n == small && err == nil {
-			err = flood(to, from)
-		}
+	}
+	in := mux.NewInput(from, mux.Half, nil)
+	for {
+		before(in)
+		buf, at, err := in.Next(mux.Half)
 		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
+		if _, err := to.Write(buf[at:]); err != nil {
+			return err
+		}
+		in.Done()
 	}
 }
 
-// flood copies with a large buffer until a read does not fill half of it.
-func flood(to io.Writer, from io.Reader) error {
-	buf := buffers.Get().(*[large]byte)
-	defer buffers.Put(buf)
-	for {
-		n, err := from.Read(buf[:])
-		if n > 0 {
-			if _, err := to.Write(buf[:n]); err != nil {
-				return err
-			}
-		}
-		if err != nil || n < large/2 {
-			return err
-		}
-	}
+// sink writes to a socket, and leaves the rest where it cannot.
+type sink struct{ to *direct.Writer }
+
+func (s sink) Offer(buf []byte, at int) (n int, ready bool) {
+	n = s.to.Try(buf[at:])
+	return n, n == len(buf)-at
 }
 
 // Listener is a net.Listener of connections given to Hand, for an http.Server without a port.

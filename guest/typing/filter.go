@@ -15,6 +15,9 @@ func (k *Keyboard) Filter(ctx context.Context, c net.Conn) net.Conn {
 	return &filter{Conn: c, ctx: ctx, keys: k, injected: map[uint32]bool{}}
 }
 
+// Outlet returns the viewer's connection: what is written to it passes as it is.
+func (f *filter) Outlet() net.Conn { return f.Conn }
+
 type filter struct {
 	net.Conn
 	ctx  context.Context // Read has none

@@ -31,6 +31,9 @@ type viewer struct {
 	asked int    // when it made that
 }
 
+// Inlet returns the VNC server's connection: what it sends passes as it is.
+func (v *viewer) Inlet() net.Conn { return v.Conn }
+
 func (v *viewer) Write(p []byte) (int, error) {
 	err := v.write(p)
 	v.flush()

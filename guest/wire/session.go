@@ -1,56 +1,25 @@
 package wire
 
 import (
-	"context"
-	"io"
-
 	"github.com/coder/websocket"
 
+	"github.com/cloudbot-ai/control-plane/guest/frames"
 	"github.com/cloudbot-ai/control-plane/guest/mux"
 )
 
-// Session starts a session of streams on c; dialled says which end this is. Closing the session closes c without waiting for
-// the other end.
-func Session(c *websocket.Conn, dialled bool) *mux.Session {
-	// Guests before mux sent a frame as long as their stream's window.
-	c.SetReadLimit(mux.MaxWindow + mux.MaxFrame)
-	return mux.New(&messages{c: c}, mux.Config{Dialled: dialled, KeepAlive: KeepAlive, WriteTimeout: WriteTimeout})
+// Session starts a session of streams on c, whose connection is under; dialled says which end this is. c must have read the
+// whole greeting, and reads nothing any more. Closing the session closes c without waiting for the other end.
+func Session(c *websocket.Conn, under *frames.Conn, dialled bool) *mux.Session {
+	return mux.NewOn(&messages{under, c}, mux.Config{Dialled: dialled, KeepAlive: KeepAlive, WriteTimeout: WriteTimeout})
 }
 
-// messages turns c's binary messages into a byte stream. Each Write is a message. The session watches how long it takes, so
-// no message needs a timer.
+// messages are c's binary messages as a stream of bytes. The session watches how long a Send takes, so no message needs a
+// timer.
 type messages struct {
+	*frames.Conn
 	c *websocket.Conn
-	r io.Reader
 }
 
-func (m *messages) Read(p []byte) (int, error) {
-	for {
-		if m.r == nil {
-			typ, r, err := m.c.Reader(context.Background())
-			if err != nil {
-				return 0, err
-			}
-			if typ != websocket.MessageBinary {
-				return 0, io.ErrUnexpectedEOF
-			}
-			m.r = r
-		}
-		n, err := m.r.Read(p)
-		if err == io.EOF {
-			m.r, err = nil, nil
-		}
-		if n > 0 || err != nil {
-			return n, err
-		}
-	}
-}
-
-func (m *messages) Write(p []byte) (int, error) {
-	if err := m.c.Write(context.Background(), websocket.MessageBinary, p); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
+func (m *messages) Send(buf []byte, at int) error { return m.Conn.Send(frames.Binary, buf, at) }
 
 func (m *messages) Close() error { return m.c.CloseNow() }

@@ -1,4 +1,4 @@
-package wire
+package frames
 
 import (
 	"bytes"
@@ -10,6 +10,8 @@ import (
 
 	"github.com/coder/websocket"
 	"pgregory.net/rapid"
+
+	"github.com/cloudbot-ai/control-plane/guest/mux"
 )
 
 // counted counts the writes of an upgraded connection.
@@ -58,13 +60,13 @@ func TestFramesLeaveWhole(t *testing.T) {
 	}))
 	defer echo.Close()
 	count := &counted{RoundTripper: http.DefaultTransport}
-	c, _, err := websocket.Dial(t.Context(), echo.URL, &websocket.DialOptions{HTTPClient: &http.Client{Transport: JoinFrames(count)}})
+	c, _, _, err := Dial(t.Context(), echo.URL, &websocket.DialOptions{HTTPClient: &http.Client{Transport: count}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.CloseNow()
 	c.SetReadLimit(1 << 20)
-	for size, most := range map[int]int{0: 1, 1: 1, 125: 1, 126: 1, 4000: 1, 5000: 1, joinedBytes - 14: 1, joinedBytes: 2, 256 << 10: 4} {
+	for size, most := range map[int]int{0: 1, 1: 1, 125: 1, 126: 1, 4000: 1, 5000: 1, joinedBytes - Room: 1, joinedBytes: 2, 256 << 10: 4} {
 		before := count.writes
 		sent := bytes.Repeat([]byte{7}, size)
 		if err := c.Write(t.Context(), websocket.MessageBinary, sent); err != nil {
@@ -93,7 +95,7 @@ func TestFramesKeepTheBytes(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var all, out sink
-		f := &frames{ReadWriteCloser: &out}
+		f := libraryBody{newConn(&out, true, mux.Large, nil)}
 		for range rapid.IntRange(1, 4).Draw(t, "frames") {
 			size := rapid.SampledFrom([]int{0, 1, 125, 126, 300, 3000, 65535, 65536, 70000}).Draw(t, "size")
 			frame := []byte{0x82, 0xfe, byte(size >> 8), byte(size), 1, 2, 3, 4}
