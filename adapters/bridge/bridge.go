@@ -86,10 +86,7 @@ type Bridge struct {
 	all      sync.WaitGroup
 }
 
-const (
-	bigBuffer   = 64 << 10
-	smallBuffer = 4 << 10
-)
+const bigBuffer = 64 << 10
 
 // New returns a bridge; Run it.
 func New(c Config) *Bridge {

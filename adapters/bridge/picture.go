@@ -14,7 +14,11 @@ import (
 func toBrowser(ctx context.Context, machine net.Conn, w *browser, under *frames.Conn, pace pace) error {
 	stream, direct := machine.(interface{ Direct(mux.Sink) bool })
 	direct = direct && under.Direct() && len(pace) == 0
-	in := mux.NewInput(machine, mux.Half, nil)
+	size := mux.Large
+	if direct { // what waits here comes on top of the stream's window
+		size = mux.Half
+	}
+	in := mux.NewInput(machine, size, nil)
 	for ctx.Err() == nil {
 		if direct {
 			waits := stream.Direct(screen{under})
@@ -26,7 +30,7 @@ func toBrowser(ctx context.Context, machine net.Conn, w *browser, under *frames.
 			}
 			in.Expect()
 		}
-		buf, at, err := in.Next(mux.Half)
+		buf, at, err := in.Next(size)
 		if err != nil {
 			return errMachine
 		}

@@ -132,7 +132,7 @@ func (b *Bridge) greet(ctx context.Context, w *browser, in io.Reader, screen []b
 func toMachine(machine io.Writer, in io.Reader, view bool) error {
 	var filter viewFilter
 	var out []byte
-	buf := make([]byte, smallBuffer)
+	buf := make([]byte, 1<<10) // mouse and keys
 	for {
 		n, err := in.Read(buf)
 		p := buf[:n]

@@ -13,6 +13,7 @@ const Room = 32
 
 // Sizes of an Input's reads.
 const (
+	wait  = 1 << 10 // where nothing may have arrived
 	Small = 4 << 10
 	Half  = 32 << 10
 	Large = 64 << 10
@@ -108,11 +109,11 @@ func (in *Input) fill() (err error) {
 		in.flooded = n >= in.size/2
 	default:
 		if in.waiting == nil {
-			in.waiting = make([]byte, Room+Small)
+			in.waiting = make([]byte, Room+wait)
 		}
 		in.buf = in.waiting
-		n, err = in.r.Read(in.waiting[Room : Room+min(Small, in.limit())])
-		in.flooded = n == Small
+		n, err = in.r.Read(in.waiting[Room : Room+min(wait, in.limit())])
+		in.flooded = n == wait
 	}
 	in.from, in.to = Room, Room+n
 	if n > 0 {

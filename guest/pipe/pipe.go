@@ -54,8 +54,9 @@ func pass(to, from net.Conn) error {
 		_, err := to.ReadFrom(from)
 		return err
 	}
-	before := func(*mux.Input) {}
+	before, size := func(*mux.Input) {}, mux.Large
 	if from, ok := from.(stream); ok {
+		size = mux.Half // what waits here comes on top of the stream's window
 		if socket := direct.NewWriter(to); socket != nil {
 			before = func(in *mux.Input) {
 				for !from.Direct(sink{socket}) {
@@ -64,10 +65,10 @@ func pass(to, from net.Conn) error {
 			}
 		}
 	}
-	in := mux.NewInput(from, mux.Half, nil)
+	in := mux.NewInput(from, size, nil)
 	for {
 		before(in)
-		buf, at, err := in.Next(mux.Half)
+		buf, at, err := in.Next(size)
 		if err == io.EOF {
 			return nil
 		}
