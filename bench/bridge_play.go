@@ -59,7 +59,7 @@ func play(ctx context.Context, role string, args []string) error {
 		}
 		return playGuest(ctx, args[0], args[1], args[2], machines)
 	}
-	return fmt.Errorf("no role %q", role)
+	return playScale(ctx, role, args)
 }
 
 func serveTCP(ctx context.Context, handle func(net.Conn)) error {

@@ -129,39 +129,52 @@ func (c *recorded) launch(n int) (launchTimes, bool) {
 type server struct {
 	from       string // the address that it claims; "": the real one
 	url, token string
+	account    string // that it is signed in as; "": not known
+	admin      string // base URL of its operators' pages
 	cmd        *exec.Cmd
 	out        *bytes.Buffer
 	done       int // launches
 }
 
-func startServer(ctx context.Context, dir string, l *lab, ec2 string) (*server, error) {
+// startServer starts the server's program in a folder, with more settings if there are any.
+func startServer(ctx context.Context, dir string, l *lab, ec2 string, more ...string) (_ *server, err error) {
 	program := filepath.Join(dir, "cloudbot")
-	build := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/cloudbot")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build the server: %w\n%s", err, out)
+	if built := os.Getenv("CLOUDBOT_BENCH_SERVER"); built != "" { // a build takes longer than most measurements
+		if program, err = filepath.Abs(built); err != nil {
+			return nil, err
+		}
+	} else {
+		build := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/cloudbot")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("build the server: %w\n%s", err, out)
+		}
 	}
 	// No machine downloads it here, but a launch needs its checksum.
 	if err := os.WriteFile(filepath.Join(dir, "cloudbot-guest-linux-amd64"), []byte("a guest"), 0o600); err != nil {
 		return nil, err
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
-	host, port, _ := net.SplitHostPort(free.Addr().String())
-	free.Close()
-	s := &server{url: "http://" + net.JoinHostPort(host, port), out: &bytes.Buffer{}}
+	admin, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	_, port, _ := net.SplitHostPort(address)
+	s := &server{url: "http://" + address, admin: "http://" + admin, out: &bytes.Buffer{}}
 	s.cmd = exec.CommandContext(ctx, program, "serve")
 	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(os.Interrupt) }
 	s.cmd.WaitDelay = 20 * time.Second
 	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = dir, s.out, s.out
 	s.cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "DATA_DIR=" + filepath.Join(dir, "data"), "DATABASE_URL=" + l.pg.URL(),
-		"PORT=" + port, "TRUSTED_PROXIES=127.0.0.1/32", "ADMIN_ADDR=127.0.0.1:0", "ENVIRONMENT=test", "CONTROL_PLANE_URL=" + s.url, "MAX_INSTANCES_PER_USER=1000",
+		"PORT=" + port, "TRUSTED_PROXIES=127.0.0.1/32", "ADMIN_ADDR=" + admin, "ENVIRONMENT=test", "CONTROL_PLANE_URL=" + s.url, "MAX_INSTANCES_PER_USER=1000",
 		"LOCAL_DEV_MODE=false", "AWS_ENDPOINT_URL=" + ec2, "AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=AKIABENCH",
 		"AWS_SECRET_ACCESS_KEY=secret", "UBUNTU_AMI_ID=ami-0123456789abcdef0", "ASSETS_DIR=" + dir,
 	}
+	s.cmd.Env = append(s.cmd.Env, more...)
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -179,6 +192,15 @@ func startServer(ctx context.Context, dir string, l *lab, ec2 string) (*server, 
 			return nil, fmt.Errorf("the server is not ready:\n%s", s.out)
 		}
 	}
+}
+
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
 }
 
 // inServer measures on a server whose cloud does nothing.

@@ -4,7 +4,7 @@
 // waits until its caller can read it. It starts a private Postgres and prints Markdown.
 //
 //	go run ./bench              # everything
-//	go run ./bench append       # or replay, rebuild, catchup, refill, start, loss, launch, write, screen, bridge, streams, queries
+//	go run ./bench append       # or another name of the table in measurements.go
 package main
 
 import (
@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,6 +39,7 @@ type options struct {
 	launches int
 	streams  int
 	rows     int // of the instances that queries list
+	scale    scaleOptions
 	bridge   bridgeOptions
 }
 
@@ -63,8 +65,9 @@ func run(ctx context.Context) error {
 	flag.DurationVar(&o.length, "length", 3*time.Second, "length of one append run")
 	flag.IntVar(&o.events, "events", 200_000, "events of the replay; half of them in the loss test")
 	flag.IntVar(&o.launches, "launches", 50, "launches, one after the other")
-	flag.IntVar(&o.streams, "streams", 1000, "event streams at a time")
 	flag.IntVar(&o.rows, "rows", 1_000_000, "rows of the read model that queries list")
+	flag.IntVar(&o.streams, "streams", 10_000, "event streams at a time, beside 1 and 1,000")
+	o.scale.flags()
 	o.bridge.flags()
 	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of the append runs to this file")
 	one := flag.Int("callers", 0, "only this number of callers")
@@ -76,35 +79,17 @@ func run(ctx context.Context) error {
 	// As the server is meant to run: the collector's share of a short append is large otherwise.
 	debug.SetGCPercent(400)
 
-	parts := map[string]func(context.Context, *lab, options) error{
-		"append": benchAppend, "replay": benchReplay, "loss": benchLoss, "launch": benchLaunch, "write": benchWrite,
-		"streams": benchStreams,
-		"queries": benchQueries,
-		"catchup": benchCatchUp, "refill": benchRefill, "start": benchStart, "rebuild": benchRebuilds,
-	}
 	printSetting()
 	wanted := flag.Args()
 	if len(wanted) == 0 {
-		wanted = []string{"append", "replay", "loss", "launch", "write", "screen", "bridge", "streams", "queries"}
+		wanted = names()
 	}
 	for _, name := range wanted {
-		if name == "bridge" {
-			if err := benchBridge(ctx, o); err != nil {
-				return fmt.Errorf("bridge: %w", err)
-			}
-			continue
+		i := slices.IndexFunc(measurements, func(m measurement) bool { return m.name == name })
+		if i < 0 {
+			return fmt.Errorf("no measurement %q: choose from %s", name, strings.Join(names(), ", "))
 		}
-		if name == "screen" {
-			if err := benchScreen(ctx); err != nil {
-				return fmt.Errorf("screen: %w", err)
-			}
-			continue
-		}
-		part, ok := parts[name]
-		if !ok {
-			return fmt.Errorf("no measurement %q: append, replay, rebuild, catchup, refill, start, loss, launch, write, screen, bridge, streams or queries", name)
-		}
-		if err := inLab(ctx, func(l *lab) error { return part(ctx, l, o) }); err != nil {
+		if err := measurements[i].run(ctx, o); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}

@@ -1,13 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -15,13 +14,17 @@ import (
 // streamsOfOne is how many event streams an account may have.
 const streamsOfOne = 20
 
+// writes is how many writes a row counts.
+const writes = 300
+
 // benchStreams measures how long an event takes from the request that causes it to every open event stream of its account, with
 // one stream and with many, and what the server does while nothing happens.
 func benchStreams(ctx context.Context, l *lab, o options) error {
 	return inServer(ctx, l, func(s *server) error {
-		fmt.Printf("\n| event streams | accounts | a write → each of its account's streams, p50 | p99 | CPU of the server a write | idle: transactions/s | idle: CPU |\n|---:|---:|---:|---:|---:|---:|---:|\n")
-		for _, streams := range []int{1, o.streams} {
-			if err := s.streamsRow(ctx, l, streams); err != nil {
+		fmt.Printf("\n| event streams | accounts | a write → each of its account's streams, p50 | p99 | CPU of the server a write | ÷ one stream | idle: transactions/s | idle: CPU | opened | a stream |\n|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+		one := 0.0
+		for _, streams := range []int{1, 1000, o.streams} {
+			if err := s.streamsRow(ctx, l, streams, &one); err != nil {
 				return err
 			}
 		}
@@ -29,69 +32,58 @@ func benchStreams(ctx context.Context, l *lab, o options) error {
 	})
 }
 
-// listener is an open event stream of an account.
-type listener struct {
-	res     *http.Response
-	arrived chan time.Time // of each event
-}
-
-func (s *server) listen(ctx context.Context) (*listener, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/api/events", nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Authorization", "Bearer "+s.token)
-	res, err := (&http.Client{Transport: &http.Transport{}}).Do(req)
-	if err != nil {
-		return nil, err
-	}
-	if res.StatusCode != http.StatusOK {
-		res.Body.Close()
-		return nil, fmt.Errorf("open an event stream: %s", res.Status)
-	}
-	in := &listener{res, make(chan time.Time, 1024)}
-	lines := bufio.NewScanner(res.Body)
-	if !lines.Scan() {
-		return nil, errors.New("an event stream ended")
-	}
-	go func() {
-		for lines.Scan() {
-			if strings.HasPrefix(lines.Text(), "event: apikey.stored") {
-				in.arrived <- time.Now()
-			}
-		}
-		close(in.arrived)
-	}()
-	return in, nil
-}
-
-func (s *server) streamsRow(ctx context.Context, l *lab, streams int) error {
+func (s *server) streamsRow(ctx context.Context, l *lab, streams int, one *float64) error {
 	accounts := (streams + streamsOfOne - 1) / streamsOfOne
-	of, open := make([]*server, accounts), make([][]*listener, accounts)
-	for n := range accounts {
-		one := *s
-		one.from = fmt.Sprintf("203.0.%d.%d", streams%250, n%250) // sign-ups are limited by address
-		if err := one.signUp(ctx, fmt.Sprintf("streams-%d-%d@example.com", streams, n)); err != nil {
-			return err
-		}
-		of[n] = &one
+	of, err := s.signedUp(ctx, l, accounts)
+	if err != nil {
+		return err
+	}
+	empty, err := s.holds(ctx)
+	if err != nil {
+		return err
+	}
+	open := make([][]*listener, accounts)
+	began := time.Now()
+	err = atOnce(ctx, 16, accounts, func(n int) error {
 		for len(open[n]) < streamsOfOne && n*streamsOfOne+len(open[n]) < streams {
-			in, err := one.listen(ctx)
+			in, err := of[n].listen(ctx)
 			if err != nil {
 				return err
 			}
-			defer in.res.Body.Close()
 			open[n] = append(open[n], in)
+		}
+		return nil
+	})
+	defer func() {
+		for _, in := range slices.Concat(open...) {
+			in.Close()
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	rate := float64(streams) / time.Since(began).Seconds()
+	full, err := s.holds(ctx)
+	s.saveHeld(ctx, fmt.Sprintf("streams-%d", streams))
+	if err != nil {
+		return err
+	}
+	for n := range min(writes, accounts) { // an account's first write reads its key
+		if err := of[n].store(ctx, n, ""); err != nil {
+			return err
+		}
+		for _, in := range open[n] {
+			<-in.arrived
 		}
 	}
 	idleCPU, idle, err := s.while(ctx, l, func() error { return sleep(ctx, 5*time.Second) })
 	if err != nil {
 		return err
 	}
-	const writes = 300
 	var mu sync.Mutex
 	var took []time.Duration
 	cpu, _, err := s.while(ctx, l, func() error {
+		defer s.profile(ctx, fmt.Sprintf("streams-%d", streams))()
 		for n := range writes {
 			one, ins := of[n%accounts], open[n%accounts]
 			began := time.Now()
@@ -119,9 +111,38 @@ func (s *server) streamsRow(ctx context.Context, l *lab, streams int) error {
 	}
 	slices.Sort(took)
 	ms := func(percent int) float64 { return float64(took[len(took)*percent/100].Microseconds()) / 1e3 }
-	fmt.Printf("| %d | %d | %.1f ms | %.1f ms | %.2f ms | %.0f | %.1f %% |\n", streams, accounts, ms(50), ms(99),
-		cpu.Seconds()*1e3/writes, idle/5, idleCPU.Seconds()/5*100)
+	used := cpu.Seconds() * 1e3 / writes
+	if *one == 0 {
+		*one = used
+	}
+	fmt.Printf("| %d | %d | %.1f ms | %.1f ms | %.2f ms | %.2f | %.0f | %.1f %% | %.0f/s | %.1f kB, %.1f goroutines |\n", streams, accounts, ms(50), ms(99),
+		used, used / *one, idle/5, idleCPU.Seconds()/5*100, rate, kB(full.Live-empty.Live, streams), perSession(full.Goroutines-empty.Goroutines, streams))
 	return nil
+}
+
+// profile saves what the server does in the next second, if profiles are wanted. Call wait before the work ends.
+func (s *server) profile(ctx context.Context, name string) (wait func()) {
+	dir := os.Getenv("CLOUDBOT_BENCH_PROFILES")
+	if dir == "" {
+		return func() {}
+	}
+	var done sync.WaitGroup
+	done.Go(func() {
+		if b, err := get(ctx, s.admin+"/debug/pprof/profile?seconds=1"); err == nil {
+			_ = os.WriteFile(filepath.Join(dir, name+".pprof"), b, 0o600)
+		}
+	})
+	return done.Wait
+}
+
+// saveHeld saves what the server holds, if profiles are wanted.
+func (s *server) saveHeld(ctx context.Context, name string) {
+	dir := os.Getenv("CLOUDBOT_BENCH_PROFILES")
+	for _, kind := range []string{"heap", "goroutine"} {
+		if b, err := get(ctx, s.admin+"/debug/pprof/"+kind); err == nil && dir != "" {
+			_ = os.WriteFile(filepath.Join(dir, name+"."+kind), b, 0o600)
+		}
+	}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -23,7 +23,8 @@ import (
 const (
 	// streamBatch is how many events a stream that resumes reads at a time.
 	streamBatch = 100
-	// writeWithin is how long a reader may accept no data before it is disconnected.
+	// writeWithin is how long a reader may accept no data before it is disconnected; up to a quarter less, because the deadline
+	// is not set for each event.
 	writeWithin = 20 * time.Second
 )
 
@@ -169,6 +170,7 @@ type stream struct {
 	control   *http.ResponseController
 	heartbeat *time.Ticker
 	sees      func(subject string) bool // which events its client may follow
+	allowed   time.Time // when the deadline of writes was last set
 }
 
 func startStream(c echo.Context) *stream {
@@ -191,8 +193,11 @@ func (s *stream) write(text string) error {
 	if text == "" {
 		return nil
 	}
-	// Without a connection, as in a test's recorder, the deadline cannot be set and is not needed.
-	_ = s.control.SetWriteDeadline(time.Now().Add(writeWithin))
+	if now := time.Now(); now.Sub(s.allowed) >= writeWithin/4 {
+		// Without a connection, as in a test's recorder, the deadline cannot be set and is not needed.
+		_ = s.control.SetWriteDeadline(now.Add(writeWithin))
+		s.allowed = now
+	}
 	if _, err := io.WriteString(s.w, text); err != nil {
 		return err
 	}

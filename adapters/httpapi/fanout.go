@@ -231,16 +231,16 @@ func (s *Server) follow(ctx context.Context, out *stream, account string, at poi
 
 // after returns the texts of the events after a point that the client sees, and moves the point.
 func after(list []sealedEvent, at *point, sees func(subject string) bool) string {
-	var text strings.Builder
+	texts := make([]string, 0, 4)
 	for _, e := range list {
 		if e.at.epoch == at.epoch && e.at.position > at.position {
 			if sees(e.subject) {
-				text.WriteString(e.text)
+				texts = append(texts, e.text)
 			}
 			at.position = e.at.position
 		}
 	}
-	return text.String()
+	return strings.Join(texts, "") // one text, as mostly, is not copied
 }
 
 // resume sends what the read models have after a point and up to a position, and moves the point to the last event that was

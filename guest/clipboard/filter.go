@@ -33,7 +33,6 @@ type filter struct {
 	net.Conn
 	owner *Owner
 
-	in      [16 << 10]byte
 	held    []byte // received, not looked at
 	out     []byte // may pass
 	left    uint64 // remaining bytes of the current message
@@ -46,8 +45,8 @@ type filter struct {
 
 func (f *filter) Read(p []byte) (int, error) {
 	for len(f.out) == 0 {
-		n, err := f.Conn.Read(f.in[:])
-		f.held = append(f.held, f.in[:n]...)
+		n, err := f.Conn.Read(p) // an idle viewer needs no buffer of its own
+		f.held = append(f.held, p[:n]...)
 		if err := f.pass(); err != nil {
 			return 0, err
 		}

@@ -254,6 +254,9 @@ func (t *Tunnel) Thaw() { t.gate.reopen() }
 // Ended is closed with the tunnel.
 func (t *Tunnel) Ended() <-chan struct{} { return t.session.Done() }
 
+// Streams returns how many streams are open or being closed, the control stream included.
+func (t *Tunnel) Streams() int { return t.session.Streams() }
+
 // Close ends the tunnel.
 func (t *Tunnel) Close() { t.session.Close() }
 

@@ -23,7 +23,7 @@ type filter struct {
 	ctx  context.Context // Read has none
 	keys *Keyboard
 
-	in       [16 << 10]byte
+	in       []byte
 	unread   []byte // of in: received, not looked at
 	buffer   []byte
 	out      []byte // of buffer: may pass
@@ -38,18 +38,27 @@ type filter struct {
 func (f *filter) Read(p []byte) (n int, err error) {
 	for len(f.out) == 0 {
 		if len(f.unread) == 0 {
-			n, err := f.Conn.Read(f.in[:])
+			n, err := f.Conn.Read(p) // an idle viewer needs no buffer of its own
 			if n == 0 {
 				return 0, err
 			}
-			f.unread = f.in[:n]
+			f.in = append(emptied(f.in), p[:n]...)
+			f.unread = f.in
 		}
-		f.buffer = f.pass(f.buffer[:0])
+		f.buffer = f.pass(emptied(f.buffer))
 		f.out = f.buffer
 	}
 	n = copy(p, f.out)
 	f.out = f.out[n:]
 	return n, nil
+}
+
+// emptied returns b to be filled again, or nil if it was for an unusually long message: idle viewers keep no such buffer.
+func emptied(b []byte) []byte {
+	if cap(b) > 1<<10 {
+		return nil
+	}
+	return b[:0]
 }
 
 // pass appends to out what may pass now: at most until the next letter, unless that comes first.
