@@ -170,7 +170,7 @@ type stream struct {
 	control   *http.ResponseController
 	heartbeat *time.Ticker
 	sees      func(subject string) bool // which events its client may follow
-	allowed   time.Time // when the deadline of writes was last set
+	allowed   time.Time                 // when the deadline of writes was last set
 }
 
 func startStream(c echo.Context) *stream {
