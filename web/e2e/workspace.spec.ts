@@ -1,4 +1,4 @@
-import { at, atRest, changed, firstLine, keyboard, screen, settled } from "./desktop";
+import { atRest, changed, firstLine, keyboard, screen, settled } from "./desktop";
 import { expect, firstDesktop, hasFocus, logIn, look, newEmail, password, signUp, test } from "./fixtures";
 
 test("by mouse: the screen and the agent respond, side by side", async ({ page, context }, info) => {
@@ -30,7 +30,7 @@ test("by mouse: the screen and the agent respond, side by side", async ({ page, 
   // Text selected on the desktop reaches this computer's clipboard.
   await page.evaluate(() => navigator.clipboard.writeText("something else"));
   await expect(async () => {
-    await screen(page).click({ position: await at(page, firstLine.x, firstLine.y), clickCount: 3 });
+    await screen(page).click({ position: await firstLine(page), clickCount: 3 });
     await expect.poll(() => page.evaluate(() => navigator.clipboard.readText()), { timeout: 3_000 }).toContain(text);
   }).toPass({ timeout: 60_000 });
 
