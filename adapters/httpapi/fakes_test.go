@@ -127,7 +127,7 @@ func (f *fakeBridges) Check(w http.ResponseWriter, _ *http.Request, kind string,
 	if f.away {
 		w.Header().Set("Content-Type", "application/problem+json")
 		w.WriteHeader(http.StatusBadGateway)
-		_, _ = w.Write([]byte(`{"status":502,"title":"Bad Gateway","code":"machine_unreachable","detail":"` + kind + `"}`))
+		_, _ = w.Write([]byte(`{"type":"about:blank","request_id":"r","status":502,"title":"Bad Gateway","code":"machine_unreachable","detail":"` + kind + `"}`))
 	}
 	return !f.away
 }

@@ -4,7 +4,7 @@ import { chmod, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promise
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import type { Page } from "@playwright/test";
-import { at, firstLine, screen, settled, terminal } from "./desktop";
+import { firstLine, screen, settled, terminal } from "./desktop";
 import { expect, firstDesktop, look, signUp, test } from "./fixtures";
 import { Server } from "./server";
 
@@ -62,8 +62,7 @@ printf "\\033]52;c;"; head -c 2000000 /dev/zero | tr "\\0" a | base64 -w 0; prin
     timeout: 60_000,
   });
   // The new window may have taken the focus.
-  const { x, y } = await at(page, firstLine.x, firstLine.y);
-  await screen(page).click({ position: { x, y } });
+  await screen(page).click({ position: await firstLine(page) });
   // The terminal pastes what the desktop has: its own newest text, in place of which the page must not send an older one.
   await page.keyboard.press("Shift+Insert");
   await expect.poll(pasted.read, { timeout: 60_000 }).toBe("a".repeat(20));
@@ -82,8 +81,7 @@ test("text is sent automatically only while the user allows it, and the button s
   const pasted = await terminal(page, "cat");
   // The middle button pastes what the desktop has: the page does not see it.
   const pasteThere = async () => {
-    const { x, y } = await at(page, firstLine.x, firstLine.y);
-    await screen(page).click({ position: { x, y }, button: "middle" });
+    await screen(page).click({ position: await firstLine(page), button: "middle" });
   };
   const leaveAndReturn = async () => {
     await clipboard(page).focus();

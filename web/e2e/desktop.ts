@@ -37,17 +37,26 @@ export async function settled(page: Page) {
     .toBe(true);
 }
 
-/** Returns the position within the canvas of a point of the remote screen. */
-export async function at(page: Page, x: number, y: number) {
-  const [box, size] = await Promise.all([
-    screen(page).boundingBox(),
-    screen(page).evaluate((c) => [(c as HTMLCanvasElement).width, (c as HTMLCanvasElement).height]),
-  ]);
-  return { x: (x / size[0]!) * box!.width, y: (y / size[1]!) * box!.height };
-}
-
-/** The terminal's first line, in pixels of the remote screen. In Match, the terminal fills a screen of this size. */
-export const firstLine = { x: 60, y: 40 };
+/**
+ * Returns the position within the canvas of a point of the terminal's first line. A terminal that opened before the screen
+ * had its size does not fill it.
+ */
+export const firstLine = (page: Page) =>
+  screen(page).evaluate((c) => {
+    const { width, height } = c as HTMLCanvasElement;
+    const { data } = (c as HTMLCanvasElement).getContext("2d")!.getImageData(0, 0, width, height);
+    const colour = (x: number, y: number) => data.slice((y * width + x) * 4, (y * width + x) * 4 + 3);
+    const middle = { x: Math.floor(width * 0.4), y: Math.floor(height * 0.6) };
+    const dark = colour(middle.x, middle.y);
+    const inside = (x: number, y: number) =>
+      colour(x, y).reduce((sum, part, i) => sum + Math.abs(part - dark[i]!), 0) < 30; // the picture may be lossy
+    let top = 0;
+    while (top < middle.y && !(inside(middle.x, top) && inside(middle.x, top + 2))) top++;
+    let left = middle.x;
+    while (left > 0 && inside(left - 1, top + 2)) left--;
+    const shown = c.getBoundingClientRect();
+    return { x: ((left + 60) / width) * shown.width, y: ((top + 15) / height) * shown.height };
+  });
 
 /** Waits until the screen has not changed for a second. */
 export async function atRest(page: Page): Promise<string> {

@@ -32,8 +32,10 @@ export class Stripe {
   }
 
   static async start(): Promise<Stripe> {
-    await promisify(execFile)("go", ["build", "-o", program, "./adapters/stripe/stripetest/cmd/stripetest"], {
+    const flags = ["-trimpath", "-ldflags", "-s -w"]; // those of make build, which shares its packages
+    await promisify(execFile)("go", ["build", ...flags, "-o", program, "./adapters/stripe/stripetest/cmd/stripetest"], {
       cwd: root,
+      env: { ...process.env, CGO_ENABLED: "0" },
     });
     const child = spawn(program, [], { stdio: ["ignore", "pipe", "inherit"] });
     const line = await new Promise<string>((resolve, reject) => {

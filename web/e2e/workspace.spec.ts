@@ -1,4 +1,4 @@
-import { at, atRest, changed, firstLine, pixels, keyboard, screen, settled } from "./desktop";
+import { atRest, changed, firstLine, keyboard, screen, settled } from "./desktop";
 import { expect, firstDesktop, hasFocus, logIn, look, newEmail, password, signUp, test } from "./fixtures";
 
 test("by mouse: the screen and the agent respond, side by side", async ({ page, context }, info) => {
@@ -8,8 +8,8 @@ test("by mouse: the screen and the agent respond, side by side", async ({ page, 
   await settled(page);
 
   // Typed text appears.
-  const before = await pixels(page);
   await screen(page).click();
+  const before = await atRest(page);
   await page.keyboard.type("echo hello");
   await changed(page, before);
   await page.keyboard.press("Control+u");
@@ -30,7 +30,7 @@ test("by mouse: the screen and the agent respond, side by side", async ({ page, 
   // Text selected on the desktop reaches this computer's clipboard.
   await page.evaluate(() => navigator.clipboard.writeText("something else"));
   await expect(async () => {
-    await screen(page).click({ position: await at(page, firstLine.x, firstLine.y), clickCount: 3 });
+    await screen(page).click({ position: await firstLine(page), clickCount: 3 });
     await expect.poll(() => page.evaluate(() => navigator.clipboard.readText()), { timeout: 3_000 }).toContain(text);
   }).toPass({ timeout: 60_000 });
 
@@ -52,8 +52,8 @@ test("by mouse: the screen and the agent respond, side by side", async ({ page, 
   for (const view of ["Desktop only", "Chat only", "Desktop and chat"])
     await page.getByRole("radio", { name: view }).check({ force: true });
   await expect(page.getByText(/^Connected/)).toBeVisible();
-  const again = await pixels(page);
   await screen(page).click();
+  const again = await atRest(page);
   await page.keyboard.type("ls");
   await changed(page, again);
   expect(sockets).toBe(0);
@@ -91,7 +91,7 @@ test("by keyboard alone: from sign-up to terminating the desktop", async ({ page
 
   // Into the screen and out again: it takes every key except the way out.
   await to(/^Desktop\. Press Ctrl, Alt and Shift together to leave it\.$/, "textarea");
-  const before = await pixels(page);
+  const before = await atRest(page);
   await page.keyboard.type("echo typed");
   await page.keyboard.press("Tab"); // Tab belongs to the desktop, too
   await changed(page, before);
@@ -184,8 +184,8 @@ test("an open workspace survives a server restart without loss or reload", async
   await expect(page.getByText(/^Connected/)).toBeVisible({ timeout: 40_000 });
   await expect(page.getByRole("log")).toContainText("You said: “Written while disconnected”", { timeout: 30_000 });
   await expect(page.getByText("Connection lost; retrying…")).toHaveCount(0, { timeout: 30_000 });
-  const before = await pixels(page);
   await screen(page).click();
+  const before = await atRest(page);
   await page.keyboard.type("echo back");
   await changed(page, before);
 });
@@ -275,8 +275,8 @@ test("the screen is visible before the agent is ready, and messages written mean
   await expect(strip.getByRole("progressbar")).toBeVisible();
   await expect(strip).toContainText("Starting the agent");
   await expect(page.getByText(/^Connected/)).toBeVisible();
-  const before = await pixels(page);
   await screen(page).click();
+  const before = await atRest(page);
   await page.keyboard.type("echo early");
   await changed(page, before);
   await expect(page.getByText("The agent is still starting.")).toBeVisible();
