@@ -35,18 +35,9 @@ run-ec2: prerequisites build guests ## Run everything with machines on EC2, agai
 	@go build -o bin/ec2test ./adapters/ec2/ec2test/cmd/ec2test
 	@deploy/run-ec2.sh
 
-# The browser's tests mostly wait, and the Go tests use the time that they leave. With -k, both say all that fails.
 .PHONY: test
-test: prerequisites browser testing build ## Linters and all tests: with the race detector on real Postgres and JetStream, and in a browser
-	@$(MAKE) --no-print-directory -k -j2 test-go test-browser
-
-.PHONY: test-go
-test-go: # the linters, then all Go tests: the longest first. lint has run go vet
-	@nice $(MAKE) --no-print-directory lint
-	nice go test -race -vet=off -p 3 -parallel 4 -timeout 20m ./e2e ./adapters/ec2 ./commands/biller ./...
-
-.PHONY: test-browser
-test-browser:
+test: prerequisites browser testing lint build ## Linters, then all tests: with the race detector on real Postgres and JetStream, and in a browser
+	go test -race -vet=off -p 3 -parallel 4 -timeout 20m ./e2e ./adapters/ec2 ./commands/biller ./... # the longest first; lint has run go vet
 	cd web && npm run --silent unit && npm run --silent e2e
 
 .PHONY: faults
