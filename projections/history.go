@@ -130,6 +130,13 @@ func entryOf(e *Event) (entry Entry, owner string, err error) {
 	return entry, ownerOf(e.Event, ev), nil
 }
 
+// Describe returns what an event's owner may read of it, as the history has it: a sentence and data. The sentence is empty if
+// the history leaves the event out.
+func Describe(e eventstore.Event) (sentence string, data json.RawMessage, err error) {
+	entry, _, err := entryOf(&Event{Event: e})
+	return entry.Sentence, entry.Data, err
+}
+
 func ownerOf(e eventstore.Event, ev any) string {
 	switch ev := ev.(type) {
 	case instance.Requested:

@@ -102,6 +102,7 @@ type Limits struct {
 	Ticket          Rate // refused bridge tickets from one address, and four times as many from its network [600 in 5 min]
 	TicketInstance  Rate // those of them for one instance [120 in 5 min]
 	Password        Rate // password changes tried on one account [10 in 10 min]
+	Export          Rate // exports of one account [6 an hour]
 	Create          Rate // instances asked for by one account [60 in 10 min]
 	Payments        Rate // requests of one account for which Stripe is called, which count as changes too [60 in 10 min]
 	Write           Rate // other changes by one account [600 in 5 min]
@@ -130,6 +131,7 @@ func (l Limits) filled() Limits {
 	l.Ticket = cmp.Or(l.Ticket, Rate{600, 5 * time.Minute})
 	l.TicketInstance = cmp.Or(l.TicketInstance, Rate{120, 5 * time.Minute})
 	l.Password = cmp.Or(l.Password, Rate{10, 10 * time.Minute})
+	l.Export = cmp.Or(l.Export, Rate{6, time.Hour})
 	l.Create = cmp.Or(l.Create, Rate{60, 10 * time.Minute})
 	l.Payments = cmp.Or(l.Payments, Rate{60, 10 * time.Minute})
 	l.Write = cmp.Or(l.Write, Rate{600, 5 * time.Minute})

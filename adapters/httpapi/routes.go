@@ -26,6 +26,7 @@ func (s *Server) routes() []route {
 		{"POST", "/api/auth/refresh", s.refresh, false, ""},
 		{"POST", "/api/auth/logout", s.brakes(s.logOut), false, ""},
 		{"GET", "/api/auth/me", s.signedIn(s.me), false, anyScope},
+		{"GET", "/api/auth/me/export", s.following(s.export), true, ""},
 		{"GET", "/api/auth/sessions", s.signedIn(s.listSessions), false, scopeAdmin},
 		{"DELETE", "/api/auth/sessions/:id", s.brakes(s.revokeSession), false, scopeAdmin},
 		{"GET", "/api/auth/history", s.signedIn(s.accountHistory), false, scopeAdmin},

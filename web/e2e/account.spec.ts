@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import { expect, hasFocus, logIn, look, newEmail, password, signUp, test } from "./fixtures";
 
 test.describe.configure({ mode: "serial" });
@@ -77,6 +78,12 @@ test("an ended session logs out its browser immediately", async ({ page, browser
   await page.goto("/app/account");
   await expect(page.getByText("This session")).toHaveCount(1);
   await look(page, "account");
+  const [file] = await Promise.all([
+    page.waitForEvent("download"),
+    page.getByRole("button", { name: "Download your data" }).click(),
+  ]);
+  expect(file.suggestedFilename()).toMatch(/^cloudbot-\d{4}-\d\d-\d\d\.zip$/);
+  expect((await readFile(await file.path())).subarray(0, 2).toString()).toBe("PK");
   await page.getByRole("button", { name: /^End session of/ }).click();
   await expect(page.getByRole("button", { name: /^End session of/ })).toHaveCount(0);
   await hasFocus(page);

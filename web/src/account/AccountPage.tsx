@@ -9,6 +9,7 @@ import { logOut, PageTitle } from "@/shell";
 import { Tokens } from "@/tokens/Tokens";
 import { Badge, Banner, Button, Spinner, TextField, toast, useWrong } from "@/ui";
 import { Ago } from "@/ui/time";
+import { Export } from "./Export";
 import { newPasswordError } from "./LoginPage";
 
 const card = "rounded-xl border border-line bg-panel p-5";
@@ -56,6 +57,7 @@ export function AccountPage() {
           <p className="text-sm text-muted">If a failed log-in was not you, change your password.</p>
           <History of={accountHistoryQuery} />
         </section>
+        <Export className={card} />
       </div>
     </>
   );

@@ -2,6 +2,7 @@ import { useMutation, useQuery } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { useState } from "react";
 import { sentence } from "@/api/client";
+import { download } from "@/api/download";
 import { dollars, exactly } from "@/money/money";
 import { usageQuery, type Usage } from "@/money/queries";
 import { PageTitle } from "@/shell";
@@ -9,7 +10,6 @@ import { Banner, Button, EmptyState, IconButton, Spinner, toast } from "@/ui";
 import { BackIcon, RefreshIcon, SaveIcon, UsageIcon } from "@/ui/icons";
 import { clockTime } from "@/ui/time";
 import { Budgets } from "./BudgetList";
-import { downloadCSV } from "./download";
 import { monthAfter, monthAt, monthName, recentMonths } from "./months";
 import { UsageChart } from "./UsageChart";
 import { ByDay, ByDesktop } from "./UsageTables";
@@ -21,14 +21,14 @@ export function UsagePage() {
   const { month = monthAt(now) } = useSearch({ from: "/signed-in/framed/usage" });
   const usage = useQuery(usageQuery(month));
   const save = useMutation({
-    mutationFn: downloadCSV,
+    mutationFn: () => download(`/api/usage.csv?month=${month}`, `cloudbot-usage-${month}.csv`),
     onError: (error) => toast({ tone: "bad", title: "Not downloaded", detail: sentence(error) }),
   });
   return (
     <>
       <PageTitle
         action={
-          <Button busy={save.isPending} onClick={() => save.mutate(month)}>
+          <Button busy={save.isPending} onClick={() => save.mutate()}>
             {!save.isPending && <SaveIcon />}
             Download CSV
           </Button>
