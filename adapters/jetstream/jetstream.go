@@ -56,8 +56,8 @@ func (l StreamLimits) Config(epoch int, agreed int64, replicas int) jetstream.St
 		Discard:     jetstream.DiscardOld,
 		MaxMsgs:     -1, MaxBytes: maxBytes, MaxAge: l.MaxAge, MaxConsumers: -1, MaxMsgsPerSubject: -1, MaxMsgSize: -1,
 		Replicas: replicas,
-		// Envelopes are much alike: compressed, they take less than half. An existing stream compresses what it stores after the
-		// server's next start.
+		// Envelopes are much alike: compressed, they take a quarter. An existing stream compresses only what it stores after NATS's next
+		// start (findings/nats-compression-waits-for-a-restart.sh).
 		Compression: jetstream.S2Compression,
 		// A replica that is behind may answer direct gets; the checks need the leader.
 		AllowDirect: false,
