@@ -1,11 +1,13 @@
 package httpapi
 
 import (
+	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/fair"
 	"github.com/cloudbot-ai/control-plane/internal/access"
 )
@@ -155,5 +157,48 @@ func TestATokenOfADesktopSharesNoAnswer(t *testing.T) {
 	stop.path = "/api/instances/" + mine + "/stop"
 	if a := f.want(422, stop); a.field(t, "code") != "idempotency_key_reused" {
 		t.Errorf("got %s, want idempotency_key_reused", a.body)
+	}
+}
+
+// TestDamagedTokens damages the tokens of one account. They are refused, and nothing else is, nor is any other account.
+func TestDamagedTokens(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	ada, eve := f.signUp("ada@example.com"), f.signUp("eve@example.com")
+	text, id := f.apiToken(ada, `["read"]`, "null")
+	hers, _ := f.apiToken(eve, `["read"]`, "null")
+	list := call{method: "GET", path: "/api/instances", token: text}
+	f.want(200, list)
+	stream, other := f.stream(t, text, "/api/events", ""), f.stream(t, hers, "/api/events", "")
+	stream.block()
+	other.block()
+	tokens := eventstore.StreamID{Aggregate: "token", ID: ada.account}
+	version, err := f.store.Version(t.Context(), tokens)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.store.Append(t.Context(), eventstore.Append{Writes: []eventstore.Write{{Stream: tokens, Expected: version, Events: []eventstore.NewEvent{{
+		ID: "01X", Type: "token.from_the_future", Schema: 9, Time: time.Now(), Data: json.RawMessage(`{}`),
+	}}}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.server.LogChanged(t.Context()); err != nil {
+		t.Fatalf("got %v, want the other sessions looked up", err)
+	}
+	for ok := true; ok; {
+		_, ok = stream.block() // it ends
+	}
+	for _, c := range []call{
+		list, {method: "GET", path: "/api/auth/tokens", token: ada.access}, {method: "DELETE", path: "/api/auth/tokens/" + id, token: ada.access},
+	} {
+		if a := f.want(409, c); a.field(t, "code") != "stream_damaged" {
+			t.Errorf("%s %s: got %s, want stream_damaged", c.method, c.path, a.body)
+		}
+	}
+	f.logIn("ada@example.com")
+	f.want(202, call{method: "POST", path: "/api/instances", token: ada.access, body: `{}`})
+	f.create(eve, "x")
+	if id, name, _ := other.event(); id == "" || name != "instance.requested" {
+		t.Errorf("the other account's stream: got %s %s, want instance.requested", id, name)
 	}
 }
