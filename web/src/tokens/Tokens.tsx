@@ -32,7 +32,7 @@ export function Tokens({ className, email }: { className: string; email: string 
         </Button>
       </div>
       <p className="text-sm text-muted">
-        For your own programs, in place of your password.{" "}
+        For your own programs, in place of your password. Their use is noted once a day.{" "}
         <a className="underline" href="/docs" target="_blank" rel="noreferrer">
           The API’s documentation
         </a>
