@@ -168,6 +168,21 @@ func (r *Reader) Suspended(ctx context.Context) (map[string]int64, error) {
 	return list, nil
 }
 
+// EveryAccountID is AccountIDs, also with accounts without a row, because the event that opens their stream is parked.
+func (r *Reader) EveryAccountID(ctx context.Context, after string, limit int) ([]string, error) {
+	rows, err := r.Pool.Query(ctx, `(SELECT id FROM read.accounts WHERE id > $1 ORDER BY id LIMIT $2)
+		UNION SELECT substr(stream, 9) FROM read.parked WHERE projection = 'accounts' AND stream LIKE 'account/%' AND substr(stream, 9) > $1
+		ORDER BY 1 LIMIT $2`, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list all accounts: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("list all accounts: %w", err)
+	}
+	return ids, nil
+}
+
 // Leftover is what a suspended account still has: the id of a session, or of a running instance.
 type Leftover struct{ Account, Session, Instance string }
 

@@ -187,3 +187,33 @@ func TestOverviews(t *testing.T) {
 		}
 	}
 }
+
+// TestEveryAccountID lists accounts, also one whose first event is parked, page by page.
+func TestEveryAccountID(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	stop := w.project(projections.All()...)
+	for _, id := range []string{"01A", "01B", "01C"} {
+		e := encoded[account.Event](w, "account", id, account.Codec.Encode, account.SignedUp{Email: seal(id, "email", id)})[0]
+		if id == "01B" {
+			e.schema = 99
+		}
+		w.append(e)
+	}
+	w.caughtUp()
+	stop()
+	var all []string
+	for after := ""; ; {
+		page, err := w.reader.EveryAccountID(t.Context(), after, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		all, after = append(all, page...), page[len(page)-1]
+	}
+	if want := []string{"01A", "01B", "01C"}; !slices.Equal(all, want) {
+		t.Errorf("got %v, want %v", all, want)
+	}
+}

@@ -23,11 +23,16 @@ type read struct {
 	Queries
 	lists, glances atomic.Int64
 	failing        atomic.Bool
+	unused         atomic.Bool // lists lack what was used
 }
 
 func (q *read) List(ctx context.Context, account string, p projections.Page, used projections.Period, also ...func(*pgx.Batch)) (projections.Listed, error) {
 	q.lists.Add(1)
-	return q.Queries.List(ctx, account, p, used, also...)
+	l, err := q.Queries.List(ctx, account, p, used, also...)
+	if q.unused.Load() {
+		l.UsageErr = errors.New("the database does not answer")
+	}
+	return l, err
 }
 
 func (q *read) Latest(ctx context.Context, accounts []string) (map[string]int64, error) {
@@ -129,6 +134,14 @@ func TestListIsKeptForItsSecond(t *testing.T) {
 	f.server.Forget(ada.account)
 	list(ada, "")
 	costs("an erased account", 1, 0)
+	f.server.Forget(ada.account)
+	q.unused.Store(true)
+	list(ada, "")
+	q.unused.Store(false)
+	if got := list(ada, ""); strings.Contains(got, `"cost":null`) {
+		t.Errorf("got %s, want costs again", got)
+	}
+	costs("a list without costs, which is not kept", 2, 0)
 	q.failing.Store(true)
 	list(ada, "")
 	costs("a look that fails", 1, 1)

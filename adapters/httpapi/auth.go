@@ -19,7 +19,7 @@ type handler func(c echo.Context, who access.Claims) error
 // signedIn admits requests with a valid access token, a bounded number of them for each account.
 func (s *Server) signedIn(h handler) echo.HandlerFunc {
 	return s.following(func(c echo.Context, who access.Claims) error {
-		leave, _ := s.inFlight.Take(fair.Claim{Key: who.Account, Max: s.cfg.Limits.InFlight})
+		leave, _ := s.inFlight.Take(fair.Claim{Key: share(who), Max: s.cfg.Limits.InFlight})
 		if leave == nil {
 			return errTooManyAtOnce
 		}
@@ -47,12 +47,12 @@ func (s *Server) following(h handler) echo.HandlerFunc {
 // requests and their own budget, which other requests cannot use up. A request that changes nothing is free.
 func (s *Server) brakes(h handler) echo.HandlerFunc {
 	return s.following(func(c echo.Context, who access.Claims) error {
-		leave, _ := s.braking.Take(fair.Claim{Key: who.Account, Max: s.cfg.Limits.InFlight})
+		leave, _ := s.braking.Take(fair.Claim{Key: share(who), Max: s.cfg.Limits.InFlight})
 		if leave == nil {
 			return errTooManyAtOnce
 		}
 		defer leave()
-		key := "brake:" + who.Account
+		key := "brake:" + share(who)
 		if err := s.throttleHere(s.cfg.Limits.Brake, key); err != nil {
 			return err
 		}
@@ -62,6 +62,15 @@ func (s *Server) brakes(h handler) echo.HandlerFunc {
 		}
 		return err
 	})
+}
+
+// share returns whose requests in progress a request counts among. Those of API tokens are counted apart, so a
+// stolen one cannot keep its owner from revoking it.
+func share(who access.Claims) string {
+	if who.Grant != nil {
+		return who.Account + "/tokens"
+	}
+	return who.Account
 }
 
 // writes is signedIn for requests that change something.

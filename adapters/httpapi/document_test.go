@@ -7,6 +7,7 @@ import (
 	"flag"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"slices"
@@ -114,7 +115,8 @@ func newConformity(t testing.TB) *conformity {
 	return &conformity{router}
 }
 
-// check reports deviations of an exchange from the document. It ignores unknown paths.
+// check reports deviations of an exchange from the document. What the document lacks below /api/ must be refused,
+// except for preflights and what machines use.
 func (f *conformity) check(t testing.TB, req *http.Request, sent []byte, res *http.Response, got []byte) {
 	t.Helper()
 	r := req.Clone(context.WithoutCancel(req.Context()))
@@ -124,6 +126,10 @@ func (f *conformity) check(t testing.TB, req *http.Request, sent []byte, res *ht
 	}
 	route, params, err := f.router.FindRoute(r)
 	if err != nil {
+		refused := res.StatusCode == http.StatusNotFound || res.StatusCode == http.StatusMethodNotAllowed
+		if strings.HasPrefix(r.URL.Path, "/api/") && !strings.HasPrefix(r.URL.Path, "/api/guest/") && !refused && r.Method != http.MethodOptions {
+			t.Errorf("%s %s: got %d, want 404 or 405 for what the document lacks: %v", r.Method, r.URL.Path, res.StatusCode, err)
+		}
 		return
 	}
 	options := &openapi3filter.Options{
@@ -143,6 +149,46 @@ func (f *conformity) check(t testing.TB, req *http.Request, sent []byte, res *ht
 	out.SetBodyBytes(got)
 	if err := openapi3filter.ValidateResponse(r.Context(), out); err != nil {
 		t.Errorf("%s %s: got %d, want an answer as documented: %v\n%s", r.Method, r.URL.Path, res.StatusCode, err, got)
+	}
+}
+
+// failures counts the errors of a test that is expected to fail.
+type failures struct {
+	testing.TB
+	n int
+}
+
+func (f *failures) Helper()               {}
+func (f *failures) Errorf(string, ...any) { f.n++ }
+
+// TestExchangesAreCompared shows that check finds deviations: requests, answers and paths.
+func TestExchangesAreCompared(t *testing.T) {
+	t.Parallel()
+	c := newConformity(t)
+	for _, e := range []struct {
+		method, path, sent string
+		status             int
+		got                string
+		deviates           bool
+	}{
+		{"GET", "/api/auth/me", "", 200, `{"id":"01J00000000000000000000000","email":"ada@example.com","created_at":"2030-01-02T03:04:05Z"}`, false},
+		{"GET", "/api/auth/me/", "", 200, `{"id":1}`, true},
+		{"POST", "/api/auth/password", `{"surprise":1}`, 204, "", true},
+		{"GET", "/api/surprises", "", 200, `{}`, true},
+		{"GET", "/api/surprises", "", 403, `{}`, true},
+		{"PUT", "/api/auth/me", "", 200, `{}`, true},
+		{"GET", "/api/surprises", "", 404, `{}`, false},
+		{"PUT", "/api/auth/me", "", 405, `{}`, false},
+		{"OPTIONS", "/api/auth/me", "", 204, "", false},
+		{"POST", "/api/guest/enroll", "", 200, `{}`, false},
+	} {
+		req := httptest.NewRequest(e.method, e.path, strings.NewReader(e.sent))
+		req.Header.Set("Content-Type", "application/json")
+		res := &http.Response{StatusCode: e.status, Header: http.Header{"Content-Type": {"application/json"}, "X-Request-Id": {"r"}}}
+		f := &failures{TB: t}
+		if c.check(f, req, []byte(e.sent), res, []byte(e.got)); f.n > 0 != e.deviates {
+			t.Errorf("%s %s %s, %d %s: got %d deviations, want some: %v", e.method, e.path, e.sent, e.status, e.got, f.n, e.deviates)
+		}
 	}
 }
 

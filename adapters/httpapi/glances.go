@@ -43,6 +43,7 @@ func (g *glances) at(ctx context.Context, account string) (int64, error) {
 	g.mu.Unlock()
 	if first {
 		g.take(ctx, mine)
+		return mine.latest[account], mine.err // although its request may have ended meanwhile
 	}
 	select {
 	case <-mine.done:

@@ -117,7 +117,7 @@ func (s *Server) seen(account string, now time.Time) seen {
 }
 
 // show returns an account's instances in their current state: one whose machine does not respond is not ready, whatever
-// the read model says. live is nil if an error kept it from being known.
+// the read model says. live is nil if an error kept it, costs or idle stops from being known: such an answer is not kept.
 func (s *Server) show(ctx context.Context, of seen, l projections.Listed) (views []instanceView, live []live) {
 	list := l.Instances
 	costs, idles := s.costs(ctx, of, l), s.idles(ctx, of, l)
@@ -133,7 +133,7 @@ func (s *Server) show(ctx context.Context, of seen, l projections.Listed) (views
 		}
 		views[n] = v
 	}
-	if err != nil {
+	if err != nil || len(list) > 0 && (costs == nil || idles == nil) {
 		return views, nil
 	}
 	return views, live

@@ -103,6 +103,11 @@ func (s *Server) createInstance(c echo.Context, who access.Claims) error {
 		field{name: "api_keys", optional: true, table: keys}); err != nil {
 		return err
 	}
+	if len(keys) > 0 { // they become the account's
+		if err := hasScope(who, scopeKeys); err != nil {
+			return err
+		}
+	}
 	o, err := s.origin(c, who)
 	if err != nil {
 		return err

@@ -57,14 +57,17 @@ func (r *Revocations) Revoke(id string) {
 	r.closeAll(id)
 }
 
-// CloseTokens closes the open connections of one of an account's API tokens, or with "" of all its tokens. New ones need no
-// memory of that: each use of a token reads the log.
+// CloseTokens ends access for one of an account's API tokens, as Revoke does: a request that read the log before may open its
+// stream or bridge only now. With "", it closes the open connections of all the account's tokens.
 func (r *Revocations) CloseTokens(account, id string) {
+	if id != "" {
+		r.Revoke(access.TokenSession(id))
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for w := range r.open[account] {
-		of, isToken := access.TokenOf(w.ids[0])
-		if isToken && (id == "" || of == id) {
+		if _, isToken := access.TokenOf(w.ids[0]); isToken {
 			w.close()
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/token"
+	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
@@ -150,14 +151,15 @@ func sees(who access.Claims) func(subject string) bool {
 	}
 }
 
-// known reports whether the log has an account's session, or API token.
+// known reports whether the log has an account's session, or API token. Tokens that cannot be read count as lost, because an
+// error would keep the caller from all other sessions.
 func (c Config) known(ctx context.Context, account, session string) (bool, error) {
 	id, ofToken := access.TokenOf(session)
 	if !ofToken {
 		return c.Accounts.Known(ctx, account, session)
 	}
 	_, err := c.Accounts.Token(ctx, account, id)
-	if errors.Is(err, commands.ErrBadToken) {
+	if errors.Is(err, commands.ErrBadToken) || errors.Is(err, eventstore.ErrDamaged) {
 		return false, nil
 	}
 	return err == nil, err

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 
@@ -37,7 +38,7 @@ func (s *Server) wouldOpen(c echo.Context, kind, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := mayBridge(who, id, kind, access.ModeView); err != nil {
+	if err := mayBridge(who, id, kind, cmp.Or(c.QueryParam("mode"), access.ModeControl)); err != nil {
 		return err
 	}
 	if err := s.throttleHere(s.cfg.Limits.Ticket, "socket:"+who.Account); err != nil {

@@ -28,12 +28,12 @@ func TestFollowerEndsAccess(t *testing.T) {
 		"damaged":       {NewEvent: eventstore.NewEvent{Schema: 1}, Damage: errors.New("columns are empty")},
 		"not JSON":      {NewEvent: eventstore.NewEvent{Schema: 1, Data: []byte(`[`)}},
 	} {
-		over, release := sessions.Watch(0, access.TokenSession("01T"), "an account with tokens")
+		over, release := sessions.Watch(0, access.TokenSession("01T "+name), "an account with tokens")
 		logIn, leave := sessions.Watch(0, "a session", "an account with tokens")
 		e.Stream, e.Type = eventstore.StreamID{Aggregate: "token", ID: "an account with tokens"}, "token.revoked"
 		if name == "readable" {
 			other := e
-			other.Data, e.Data = []byte(`{"id":"01OTHER"}`), []byte(`{"id":"01T"}`)
+			other.Data, e.Data = []byte(`{"id":"01OTHER"}`), []byte(`{"id":"01T readable"}`)
 			f.apply(t.Context(), other)
 		}
 		if isClosed(over) {

@@ -316,7 +316,7 @@ func finishRestore(ctx context.Context, cfg config, url string, done restore.Fin
 	}
 	defer store.Close()
 	err = equip(ctx, pool.Pool, store, func(ctx context.Context, op *operator) error {
-		r := &commands.Restore{Log: op.events, Sessions: op.reader.OpenSessions, Accounts: op.reader.AccountIDs, Live: op.reader.Live}
+		r := &commands.Restore{Log: op.events, Sessions: op.reader.OpenSessions, Accounts: op.reader.EveryAccountID, Live: op.reader.Live}
 		finished, damaged, err := r.Finish(ctx, restore.Finish(done))
 		if damaged > 0 {
 			fmt.Fprintf(progress, "WARNING: %s cannot be read, and cannot be used until repaired\n", plural(damaged, "stream"))

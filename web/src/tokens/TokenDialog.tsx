@@ -1,5 +1,5 @@
 import { useMutation } from "@tanstack/react-query";
-import { useState, type FormEvent } from "react";
+import { useId, useState, type FormEvent } from "react";
 import { api, ApiError, call, sentence } from "@/api/client";
 import { queryClient } from "@/api/queries";
 import { Banner, Button, Dialog, TextField, useWrong } from "@/ui";
@@ -113,7 +113,7 @@ function Form({
         label="Name"
         name="token-name"
         autoComplete="off"
-        maxLength={60}
+        maxLength={64}
         value={name}
         onChange={setName}
         error={wrong.name}
@@ -192,17 +192,19 @@ function Choices({
   onChange: (ids: string[]) => void;
   error: string | undefined;
 }) {
+  const id = useId();
   return (
     <fieldset className="flex flex-col gap-2">
       <legend className="mb-1.5 text-sm font-medium">{legend}</legend>
-      {all.map(({ id, label, about }) => (
-        <label key={id} className="flex items-start gap-2 text-sm">
+      {all.map(({ id: one, label, about }) => (
+        <label key={one} className="flex items-start gap-2 text-sm">
           <input
             type="checkbox"
             className="mt-0.5 size-4 shrink-0 accent-accent"
-            checked={chosen.includes(id)}
+            checked={chosen.includes(one)}
             aria-invalid={error ? true : undefined}
-            onChange={(e) => onChange(e.target.checked ? [...chosen, id] : chosen.filter((c) => c !== id))}
+            aria-describedby={error ? id : undefined}
+            onChange={(e) => onChange(e.target.checked ? [...chosen, one] : chosen.filter((c) => c !== one))}
           />
           <span className="min-w-0 break-words">
             {label}
@@ -211,7 +213,7 @@ function Choices({
         </label>
       ))}
       {error && (
-        <p role="alert" className="text-sm text-bad">
+        <p id={id} role="alert" className="text-sm text-bad">
           {error}
         </p>
       )}

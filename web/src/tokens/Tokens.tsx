@@ -32,7 +32,7 @@ export function Tokens({ className, email }: { className: string; email: string 
         </Button>
       </div>
       <p className="text-sm text-muted">
-        For your own programs, in place of your password.{" "}
+        For your own programs, in place of your password. Their use is noted once a day.{" "}
         <a className="underline" href="/docs" target="_blank" rel="noreferrer">
           The API’s documentation
         </a>
@@ -53,7 +53,8 @@ export function Tokens({ className, email }: { className: string; email: string 
                 </p>
                 <p className="text-sm break-words text-muted">
                   {t.scopes.map((s) => scopes.find((x) => x.id === s)?.label ?? s).join(", ")}
-                  {t.desktops && `; only for ${desktopsOf(t.desktops, desktops)}`}
+                  {t.desktops &&
+                    `; only for ${desktopsOf(t.desktops, desktops, instances.isSuccess && !instances.hasNextPage)}`}
                 </p>
                 <p className="text-sm break-words text-muted">
                   Made <Ago at={t.created_at} />, {expiry(t)},{" "}
@@ -73,7 +74,13 @@ export function Tokens({ className, email }: { className: string; email: string 
           ))}
         </ul>
       )}
-      {making && <TokenDialog desktops={desktops} email={email} onClose={() => make(false)} />}
+      {making && (
+        <TokenDialog
+          desktops={desktops.filter((d) => d.status !== "failed")}
+          email={email}
+          onClose={() => make(false)}
+        />
+      )}
       <ConfirmDialog
         open={ending !== undefined}
         onClose={() => end(undefined)}

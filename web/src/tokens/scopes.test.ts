@@ -12,7 +12,11 @@ test("a token's desktops are named as far as they exist", () => {
     { id: "A", name: "Garden" },
     { id: "B", name: "Kitchen" },
   ];
-  expect(desktopsOf(["A", "B"], known)).toBe("Garden, Kitchen");
-  expect(desktopsOf(["A", "C"], known)).toBe("Garden, one that no longer exists");
-  expect(desktopsOf(["C", "D"], known)).toBe("2 that no longer exist");
+  expect(desktopsOf(["A", "B"], known, true)).toBe("Garden, Kitchen");
+  expect(desktopsOf(["A", "C"], known, true)).toBe("Garden, one that no longer exists");
+  expect(desktopsOf(["C", "D"], known, true)).toBe("2 that no longer exist");
+  // The list is not read yet, or has another page.
+  expect(desktopsOf(["A", "C"], known, false)).toBe("Garden, 1 more");
+  expect(desktopsOf(["C"], known, false)).toBe("1 desktop");
+  expect(desktopsOf(["C", "D"], [], false)).toBe("2 desktops");
 });

@@ -29,10 +29,15 @@ export function expiry(t: Pick<Schemas["Token"], "expires_at" | "expired">): str
   return `${t.expired ? "expired on" : "expires on"} ${date.format(new Date(t.expires_at))}`;
 }
 
-/** Returns the names of a token's desktops, or how many there are of which this page knows no name. */
-export function desktopsOf(ids: readonly string[], known: readonly { id: string; name: string }[]): string {
+/** Returns the names of a token's desktops, or how many there are of which this page knows no name; all: it knows every one. */
+export function desktopsOf(
+  ids: readonly string[],
+  known: readonly { id: string; name: string }[],
+  all: boolean,
+): string {
   const names = ids.flatMap((id) => known.find((d) => d.id === id)?.name ?? []);
   const others = ids.length - names.length;
-  if (others > 0) names.push(others === 1 ? "one that no longer exists" : `${others} that no longer exist`);
+  if (others > 0 && all) names.push(others === 1 ? "one that no longer exists" : `${others} that no longer exist`);
+  else if (others > 0) names.push(`${others} ${names.length > 0 ? "more" : others === 1 ? "desktop" : "desktops"}`);
   return names.join(", ");
 }
