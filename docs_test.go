@@ -13,6 +13,21 @@ func TestSecurityNamesTestsThatExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	there := testNames(t)
+	named := regexp.MustCompile("`(Test[A-Za-z0-9]+)`").FindAllSubmatch(text, -1)
+	for _, m := range named {
+		if !there[string(m[1])] {
+			t.Errorf("got %s, want the name of a test", m[1])
+		}
+	}
+	if len(named) < 20 {
+		t.Errorf("got %d names, want at least 20", len(named))
+	}
+}
+
+// testNames returns the names of all tests in Go.
+func testNames(t *testing.T) map[string]bool {
+	t.Helper()
 	there := map[string]bool{}
 	for file := range goFiles(t, ".") {
 		code, err := os.ReadFile(file)
@@ -23,13 +38,5 @@ func TestSecurityNamesTestsThatExist(t *testing.T) {
 			there[string(m[1])] = true
 		}
 	}
-	named := regexp.MustCompile("`(Test[A-Za-z0-9]+)`").FindAllSubmatch(text, -1)
-	for _, m := range named {
-		if !there[string(m[1])] {
-			t.Errorf("got %s, want the name of a test", m[1])
-		}
-	}
-	if len(named) < 20 {
-		t.Errorf("got %d names, want at least 20", len(named))
-	}
+	return there
 }
