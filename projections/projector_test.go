@@ -77,8 +77,8 @@ func TestEveryEventIsApplied(t *testing.T) {
 		}
 		types[e.Type] = true
 	}
-	if len(types) != 72 {
-		t.Errorf("got %d event types, want 72 (add a new one to everything)", len(types))
+	if len(types) != 75 {
+		t.Errorf("got %d event types, want 75 (add a new one to everything)", len(types))
 	}
 }
 

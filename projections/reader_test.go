@@ -188,7 +188,7 @@ func TestReaderHistory(t *testing.T) {
 	}
 	if want := "account.signed_up account.password_changed account.suspended account.resumed account.idle_policy_set " +
 		"billing.plan_granted billing.access_set billing.plan_withdrawn billing.checkout_requested billing.checkout_lost billing.checkout_requested billing.checkout_seen " +
-		"billing.subscription_seen billing.invoice_seen billing.subscription_seen billing.invoice_seen billing.access_set billing.usage_reported session.started session.started session.ended " +
+		"billing.subscription_seen billing.invoice_seen billing.subscription_seen billing.invoice_seen billing.access_set billing.usage_reported token.created token.used token.revoked session.started session.started session.ended " +
 		"apikey.stored apikey.stored apikey.removed audit.log_in_failed budget.limits_set budget.warned"; err != nil || strings.Join(types, " ") != want {
 		t.Errorf("got %s, %v, want %s", types, err, want)
 	}
