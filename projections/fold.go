@@ -81,7 +81,7 @@ func (f *folding) load(ctx context.Context, tx pgx.Tx, events []*Event) error {
 	for key, row := range found {
 		f.rows[key] = row
 	}
-	return err
+	return blame(err) // Postgres refuses a key with a zero byte
 }
 
 // add folds an event into its row, or sets it aside.

@@ -29,6 +29,7 @@ type Pages struct {
 	end     int64         // position of the last event in pages
 	moved   chan struct{} // closed and replaced when a reader moves on, or a page is there
 	next    func() (eventstore.Event, error, bool)
+	cancel  func() // ends the reading of the log
 	stop    func()
 	reading bool // a reader is reading the next page
 	over    bool // there is no next page
@@ -82,7 +83,7 @@ func (p *Pages) enter(ctx context.Context, r *pageReader) {
 		p.readers = map[*pageReader]bool{}
 		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		next, stop := iter.Pull2(p.Store.ReadAll(ctx, r.at))
-		p.next, p.stop = next, func() { cancel(); stop() }
+		p.next, p.cancel, p.stop = next, cancel, func() { cancel(); stop() }
 		p.end, p.over = r.at, false
 	}
 	p.readers[r] = true
@@ -127,7 +128,7 @@ func (p *Pages) page(ctx context.Context, r *pageReader) (page, error) {
 		if !p.reading && (!patient || p.room()) {
 			p.reading = true
 			p.mu.Unlock()
-			return p.advance(r)
+			return p.advance(ctx, r)
 		}
 		if p.moved == nil {
 			p.moved = make(chan struct{})
@@ -157,8 +158,9 @@ func (p *Pages) room() bool {
 	return true
 }
 
-// advance reads the next page for a reader, which others may share.
-func (p *Pages) advance(r *pageReader) (page, error) {
+// advance reads the next page for a reader, which others may share. If ctx ends before, the others read by themselves.
+func (p *Pages) advance(ctx context.Context, r *pageReader) (page, error) {
+	defer context.AfterFunc(ctx, p.cancel)()
 	next, err := readPage(r.at, func(yield func(eventstore.Event, error) bool) {
 		for e, err, ok := p.next(); ok && yield(e, err); e, err, ok = p.next() {
 		}

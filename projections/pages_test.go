@@ -178,6 +178,60 @@ func TestSlowReaderOfPages(t *testing.T) {
 	})
 }
 
+// hung is a store that answers the first reader of the log only once that gives up.
+type hung struct {
+	eventstore.Store
+	asked chan struct{}
+	once  sync.Once
+}
+
+func (h *hung) ReadAll(ctx context.Context, after int64) iter.Seq2[eventstore.Event, error] {
+	first := false
+	h.once.Do(func() { first = true })
+	if !first {
+		return h.Store.ReadAll(ctx, after)
+	}
+	return func(yield func(eventstore.Event, error) bool) {
+		close(h.asked)
+		<-ctx.Done()
+		yield(eventstore.Event{}, ctx.Err())
+	}
+}
+
+// A reader ends with its context, also while the database does not answer it. The others do not end with it.
+func TestReaderOfPagesEnds(t *testing.T) {
+	t.Parallel()
+	store := &hung{Store: memory.New(), asked: make(chan struct{})}
+	signUpMany(t, store, 10)
+	synctest.Test(t, func(t *testing.T) {
+		store.asked = make(chan struct{})
+		pages := &projections.Pages{Store: store}
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		defer all.Wait()
+		ended, got := false, 0
+		all.Go(func() {
+			if err := pages.Read(ctx, 0, func(context.Context, []*projections.Event) error { return nil }); err == nil {
+				t.Error("got no error of the reader that was ended")
+			}
+			ended = true
+		})
+		<-store.asked
+		all.Go(func() {
+			err := pages.Read(t.Context(), 0, func(_ context.Context, list []*projections.Event) error { got += len(list); return nil })
+			if err != nil {
+				t.Errorf("got %v of the other reader", err)
+			}
+		})
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		if !ended || got != 20 {
+			t.Fatalf("ended: %v, and the other reader got %d events; want it ended and all 20", ended, got)
+		}
+	})
+}
+
 // near is a Feed that reports where it is followed from.
 type near struct {
 	*follower

@@ -160,7 +160,7 @@ func (p *Projector) apply(ctx context.Context, events []*Event) (at int64, err e
 	return p.apply(ctx, events[half:])
 }
 
-// applyOnce applies the events by one transaction, or parks them for a reason.
+// applyOnce applies the events by one transaction. With a reason it parks the one event.
 func (p *Projector) applyOnce(ctx context.Context, events []*Event, reason error) (at int64, err error) {
 	var f *folding
 	err = pgx.BeginFunc(ctx, p.Pool, func(tx pgx.Tx) error {
@@ -174,15 +174,15 @@ func (p *Projector) applyOnce(ctx context.Context, events []*Event, reason error
 			return err
 		}
 		at = fresh[len(fresh)-1].Position
+		if reason != nil {
+			f.park(fresh[0], reason)
+			return p.write(ctx, tx, f, at)
+		}
 		if err := f.load(ctx, tx, fresh); err != nil {
 			return err
 		}
 		for _, e := range fresh {
-			if reason != nil {
-				f.park(e, reason)
-			} else {
-				f.add(e)
-			}
+			f.add(e)
 		}
 		return p.write(ctx, tx, f, at)
 	})

@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"pgregory.net/rapid"
 
+	"github.com/cloudbot-ai/control-plane/domain/audit"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
@@ -319,6 +320,30 @@ func TestUnknownAggregate(t *testing.T) {
 	w.caughtUp()
 	if got := w.number(`SELECT count(*) FROM read.parked WHERE projection = 'history'`); got != 1 {
 		t.Errorf("got %d parked events, want 1: %s", got, w.dump("parked"))
+	}
+}
+
+// Postgres refuses the key of an event's row already when the row is read. The event is parked; the others go on, live and rebuilt.
+func TestRefusedKey(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	bad := write{eventstore.StreamID{Aggregate: "audit", ID: "bad"}, "audit.keys_handed_out", 1, []byte(`{"instance":"a\u0000b"}`)}
+	w.append(encoded[audit.Event](w, "audit", "fine", audit.Codec.Encode, audit.LogInFailed{})...)
+	w.append(bad)
+	w.append(encoded[audit.Event](w, "audit", "fine", audit.Codec.Encode, audit.LogInFailed{})...)
+	p := find(t, "history")
+	w.project(p)
+	w.caughtUp()
+	for _, keep := range []int{0, 1, 100} { // rows that a rebuild writes before it reads others
+		if parked := w.number(`SELECT position FROM read.parked`); parked != 2 || w.number(`SELECT count(*) FROM read.history`) != 2 {
+			t.Errorf("got %s and these parked, want positions 1 and 3, and 2 parked: %s", w.dump("history"), w.dump("parked"))
+		}
+		if _, err := projections.RebuildKeeping(t.Context(), w.pool, w.store, p, nil, keep); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if applied, left, err := projections.RetryParked(t.Context(), w.pool, w.store, p); applied != 0 || left != 1 || err != nil {
+		t.Errorf("tried again: got %d applied, %d left, %v, want 0 and 1", applied, left, err)
 	}
 }
 

@@ -102,13 +102,6 @@ func (c *committer) close() {
 	c.drop()
 }
 
-// abandon gives up a connection that may still hold replies to requests that were given up.
-func (c *committer) abandon() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.drop()
-}
-
 // drop closes the connection and empties the version cache: the next connection may lead to another log.
 func (c *committer) drop() {
 	c.window.shut()
@@ -137,7 +130,19 @@ func (c *committer) run(b *batch, sent func()) {
 	}
 	behind := len(b.requests) > 0 && c.sendBehind(b)
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	done := false
+	defer func() {
+		if !done { // it panicked: the batch behind must not find this one's reply
+			c.drop()
+		}
+		c.mu.Unlock()
+	}()
+	c.runAlone(b, behind, sent)
+	done = true
+}
+
+// runAlone is run with the connection.
+func (c *committer) runAlone(b *batch, behind bool, sent func()) {
 	if len(b.requests) == 0 {
 		return
 	}

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"time"
 
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
@@ -48,6 +49,13 @@ func (s *Store) Sabotage() (repair func()) {
 
 // Crowd has the store keep two batches on the wire however few callers there are.
 func (s *Store) Crowd() { s.queue.crowded = 0 }
+
+// ForgetRivals has the store expect no appends of other replicas.
+func (s *Store) ForgetRivals() {
+	s.commit.mu.Lock()
+	defer s.commit.mu.Unlock()
+	s.commit.rival = time.Time{}
+}
 
 // OnTheWire is the number of batches that were formed and are not settled.
 func (s *Store) OnTheWire() int {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -71,6 +72,9 @@ type cutter struct {
 	beforeSend  atomic.Bool // the next write never leaves
 	beforeReply atomic.Bool // the next reply never arrives
 	cuts        atomic.Int64
+	panics      atomic.Bool   // the next read panics, once trap is closed
+	trap        chan struct{} // nil unless panics is set
+	log         *slog.Logger  // of the store; nil: silent
 }
 
 type cutConn struct {
@@ -93,7 +97,7 @@ func (c *cutter) open(t *testing.T, url string) *postgres.Store {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Close)
-	s, err := postgres.Open(t.Context(), postgres.Config{Pool: postgres.Wrap(p)})
+	s, err := postgres.Open(t.Context(), postgres.Config{Pool: postgres.Wrap(p), Logger: c.log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,6 +115,10 @@ func (c *cutConn) Write(b []byte) (int, error) {
 }
 
 func (c *cutConn) Read(b []byte) (int, error) {
+	if c.c.panics.CompareAndSwap(true, false) {
+		<-c.c.trap
+		panic("the reply cannot be read")
+	}
 	n, err := c.Conn.Read(b)
 	if n > 0 && c.c.beforeReply.CompareAndSwap(true, false) {
 		c.c.cuts.Add(1)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -207,4 +208,44 @@ func TestClosedWithTwoOnTheWire(t *testing.T) {
 	w.wg.Go(s.Close)
 	w.release(`SELECT`)
 	eventstoretest.Sound(t, open(t, url))
+}
+
+// halted is a log that says nothing before until is true.
+type halted struct {
+	slog.Handler
+	until func() bool
+}
+
+func (halted) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h halted) Handle(context.Context, slog.Record) error {
+	for deadline := time.Now().Add(time.Minute); !h.until() && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	}
+	return nil
+}
+
+// The leader of the batch in front panics before it has read its reply. That one is kept, the one behind is not: its caller
+// must not take the reply to the other one for its own.
+func TestPanicInFront(t *testing.T) {
+	t.Parallel()
+	var s *postgres.Store
+	url, i, c := pgtest.New(t), &ids{}, &cutter{trap: make(chan struct{})}
+	c.log = slog.New(halted{slog.DiscardHandler, func() bool { return s.OnTheWire() == 1 }}) // the front's leader is slow to give up
+	s = c.open(t, url)
+	must(t, s, i.append("first", 0, 1))
+	w := newWire(t, s, url)
+	c.panics.Store(true)
+	front := w.send(i.append("front", 0, 2), 1)
+	next := w.send(receipt(i.append("next", 0, 1), "used"), 2)
+	close(c.trap)
+	key := postgres.IndexKey("used")
+	w.release(fmt.Sprintf(`INSERT INTO log.entries (receipt_key, receipt, request) VALUES ('%x', 'used', '')`, key))
+	if !errors.Is(front.error, eventstore.ErrUnavailable) {
+		t.Errorf("front: got %+v, %v, want an unknown outcome", front.Result, front.error)
+	}
+	if used := (*eventstore.DuplicateError)(nil); !errors.As(next.error, &used) {
+		t.Errorf("behind: got %+v, %v, want its receipt's key used", next.Result, next.error)
+	}
+	eventstoretest.Sound(t, s)
+	must(t, s, i.append("last", 0, 1))
 }

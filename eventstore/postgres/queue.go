@@ -108,7 +108,6 @@ func (s *Store) lead(own *request) {
 	if err := crash.Guard(func() error { s.commit.run(b, sent); return nil })(); err != nil {
 		// The front recovers from a caller's panic, so the callers behind it would otherwise wait without end.
 		s.log.Error("append panicked", "panic", err, "stack", crash.Of(err).Stack)
-		s.commit.abandon()
 		fail(b.requests, unavailable("append: outcome unknown", err))
 	}
 	followers := slices.Concat(b.requests, b.stale)
