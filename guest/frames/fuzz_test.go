@@ -11,9 +11,8 @@ import (
 
 // arriving has bytes that arrive in pieces, and keeps what is written.
 type arriving struct {
-	r     *rand.Rand
-	rest  []byte
-	wrote chan []byte
+	r    *rand.Rand
+	rest []byte
 }
 
 func (a *arriving) Read(p []byte) (int, error) {
