@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -242,5 +243,27 @@ func TestRefusalsAreCounted(t *testing.T) {
 	r.note(t.Context(), "no place", nil)
 	if got := out.String(); strings.Count(got, "\n") != 4 {
 		t.Errorf("log: got %s, want four lines", got)
+	}
+}
+
+// A connection whose greeting is too long cannot stay by never sending the rest of it.
+func TestLongGreetingIsNotHeld(t *testing.T) {
+	t.Parallel()
+	m := newMachines(t)
+	machine := m.hostile(newReplica(t, m, nil).url, "")
+	var raw net.Conn
+	machine.Network = func(ctx context.Context, network, addr string) (c net.Conn, err error) {
+		raw, err = (&net.Dialer{}).DialContext(ctx, network, addr)
+		return raw, err
+	}
+	ws, _, err := machine.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.CloseNow()
+	_, _ = raw.Write(append([]byte{0x81, 0xff, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0}, make([]byte, wire.MaxGreeting+1)...)) // of 2 MiB
+	_ = raw.SetReadDeadline(time.Now().Add(60 * time.Second))
+	if _, err := io.Copy(io.Discard, raw); err != nil {
+		t.Errorf("got %v, want the connection's end", err)
 	}
 }

@@ -45,6 +45,7 @@ type Conn struct {
 	out    *direct.Writer // nil: it cannot be written without waiting
 
 	lock   chan struct{} // holds a value while a frame is being written
+	over   bool          // a close frame was sent. The lock guards it
 	closed chan struct{}
 	once   sync.Once
 	rest   *[]byte // of the frame that TrySend began; the lock is held. From the pool rests
@@ -134,14 +135,24 @@ func (c *Conn) Close() error {
 	return c.ReadWriteCloser.Close()
 }
 
-// acquire waits until no other frame is being written; false: the connection was closed.
+// acquire waits until no other frame is being written; false: the connection was closed, or a close frame was sent. A browser
+// that got anything after one would not report its code.
 func (c *Conn) acquire() bool {
 	select {
 	case c.lock <- struct{}{}:
-		return true
+		return c.goesOn()
 	case <-c.closed:
 		return false
 	}
+}
+
+// goesOn releases the lock if a close frame was sent.
+func (c *Conn) goesOn() bool {
+	if c.over {
+		c.release()
+		return false
+	}
+	return true
 }
 
 func (c *Conn) release() { <-c.lock }
@@ -169,6 +180,9 @@ func (c *Conn) TrySend(opcode byte, buf []byte, at int) (taken, ready bool) {
 	}
 	select {
 	case c.lock <- struct{}{}:
+		if !c.goesOn() {
+			return false, false
+		}
 	default:
 		return false, false
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/cloudbot-ai/control-plane/guest/mux"
 )
@@ -87,6 +88,10 @@ func (c *Conn) join(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// closeWithin is how long the other end may take to answer a close frame. The library would wait without end for the rest of a
+// message that it had begun to read.
+const closeWithin = 5 * time.Second
+
 // lockedWrite writes a part of the library's frame; no other frame comes before the last part.
 func (c *Conn) lockedWrite(p []byte, last bool) (int, error) {
 	j := &c.joining
@@ -97,6 +102,10 @@ func (c *Conn) lockedWrite(p []byte, last bool) (int, error) {
 		j.locked = true
 	}
 	n, err := c.ReadWriteCloser.Write(p)
+	if j.writing.closes && !c.over {
+		c.over = true
+		time.AfterFunc(closeWithin, func() { c.Close() })
+	}
 	if last || err != nil {
 		j.locked = false
 		c.release()
@@ -106,8 +115,9 @@ func (c *Conn) lockedWrite(p []byte, last bool) (int, error) {
 
 // follower knows where in a frame a stream of them is.
 type follower struct {
-	head []byte // of the next frame, while it is not whole
-	left uint64 // payload of the current frame
+	head   []byte // of the next frame, while it is not whole
+	left   uint64 // payload of the current frame
+	closes bool   // there was a close frame
 }
 
 // follow reads what p continues, and reports whether a frame ends with it.
@@ -117,6 +127,7 @@ func (f *follower) follow(p []byte) (whole bool) {
 			f.head = append(f.head, p[0])
 			p = p[1:]
 			if size, ok := frameSize(f.head); ok {
+				f.closes = f.closes || f.head[0]&0xf == opClose
 				f.left, f.head = size, f.head[:0]
 			}
 			continue

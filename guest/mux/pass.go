@@ -56,7 +56,12 @@ func (st *Stream) deliver(buf []byte, at int) {
 	if st.sink != nil {
 		n, ready := st.sink.Offer(buf, at)
 		at += n
-		more = st.allow(uint32(n))
+		if ready {
+			more = st.allow(uint32(n))
+		} else { // the sink may hold it: it is allowed again with what comes next
+			more = st.allow(0)
+			st.taken += uint32(n)
+		}
 		if wake = !ready || at < len(buf); wake {
 			st.sink = nil
 		}

@@ -242,3 +242,23 @@ func TestReadFromSendsOnce(t *testing.T) {
 		t.Errorf("got %.1f allocations a frame at both ends, want at most 4", allocated)
 	}
 }
+
+// What a sink took and could not pass on yet counts as waiting: together with what may still arrive, it is at most a window.
+// The other end may always send something, or nothing would ever be allowed again.
+func TestTornBytesCount(t *testing.T) {
+	t.Parallel()
+	s, peer := raw(t)
+	st := accept(t, s, peer, 1)
+	for _, ready := range []bool{true, false, false, true, false, false, false, false} {
+		st.mu.Lock()
+		st.allowed -= Large // as receive does
+		st.sink = &picky{take: func(n int) (int, bool) { return n, ready }}
+		st.mu.Unlock()
+		st.deliver(make([]byte, Room+Large), Room)
+		st.mu.Lock()
+		if !ready && st.allowed+Large > initialWindow || st.allowed < Large {
+			t.Errorf("ready %v: %d bytes may arrive", ready, st.allowed)
+		}
+		st.mu.Unlock()
+	}
+}

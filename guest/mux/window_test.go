@@ -331,7 +331,11 @@ func FuzzReceive(f *testing.F) {
 				if err != nil {
 					return
 				}
-				go func() { _, _ = io.CopyN(io.Discard, st, 10); st.Close() }()
+				go func() {
+					st.Direct(&picky{take: func(n int) (int, bool) { return n / 2, n%2 == 0 }})
+					_, _ = io.CopyN(io.Discard, st, 10)
+					st.Close()
+				}()
 			}
 		}()
 		_, _ = b.Write(p)
