@@ -43,6 +43,7 @@ func (g *glances) at(ctx context.Context, account string) (int64, error) {
 	g.mu.Unlock()
 	if first {
 		g.take(ctx, mine)
+		return mine.latest[account], mine.err
 	}
 	select {
 	case <-mine.done:
