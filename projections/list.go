@@ -40,15 +40,16 @@ const (
 			WHERE account = $1 AND id < $2 AND ($3 OR status <> 'terminated') ORDER BY id DESC LIMIT $4) i
 		LEFT JOIN read.idle d ON d.id = i.id ORDER BY i.id DESC`
 	listOne     = `SELECT ` + listColumns + ` FROM read.instances i LEFT JOIN read.idle d ON d.id = i.id WHERE i.account = $1 AND i.id = $2`
-	listAccount = `SELECT (SELECT count(*) FROM read.instances WHERE account = $1 AND status NOT IN ('terminated', 'failed')), a.id IS NOT NULL, a.idle_policy
-		FROM (SELECT) AS one LEFT JOIN read.accounts a ON a.id = $1`
+	listHeld    = `SELECT count(*) FROM read.instances WHERE account = $1 AND status NOT IN ('terminated', 'failed')`
+	listAccount = `SELECT a.id IS NOT NULL, a.idle_policy FROM (SELECT) AS one LEFT JOIN read.accounts a ON a.id = $1`
 )
 
 // last is above every id.
 const last = "~"
 
 // List returns a page of the account's instances, with what the account used in a period. It is one round trip to the database,
-// of which also is a part, and its connection is free again when the names are opened.
+// of which also is a part, and a second one to count the account's instances if the page does not have them all. The connection
+// is free again when the names are opened.
 func (r *Reader) List(ctx context.Context, account string, p Page, used Period, also ...func(*pgx.Batch)) (Listed, error) {
 	before := p.Before
 	if before == "" {
@@ -57,6 +58,18 @@ func (r *Reader) List(ctx context.Context, account string, p Page, used Period, 
 	l, err := r.list(ctx, Statement{listPage, []any{account, before, p.All, p.Limit + 1}}, account, used, also)
 	if err != nil {
 		return l, fmt.Errorf("list instances: %w", err)
+	}
+	switch {
+	case p.Before == "" && len(l.Instances) <= p.Limit: // these are all
+		for n := range l.Instances {
+			if !l.Instances[n].final() {
+				l.Held++
+			}
+		}
+	default:
+		if err := r.Pool.QueryRow(ctx, listHeld, account).Scan(&l.Held); err != nil {
+			return l, fmt.Errorf("count instances: %w", err)
+		}
 	}
 	if len(l.Instances) > p.Limit {
 		l.Instances = l.Instances[:p.Limit]
@@ -92,7 +105,7 @@ func (r *Reader) list(ctx context.Context, rows Statement, owner string, used Pe
 	})
 	accountErr := errUnread
 	b.Queue(listAccount, owner).QueryRow(func(row pgx.Row) error {
-		accountErr = row.Scan(&l.Held, &known, &l.Policy)
+		accountErr = row.Scan(&known, &l.Policy)
 		return nil
 	})
 	if r.Unlock != nil {
