@@ -103,7 +103,10 @@ func (s *server) benchQueries(ctx context.Context, l *lab, members []member, war
 		fmt.Printf("| %d | %.0f | %.0f | **%.2f** | %.1f, %s | %.2f ms | %.2f ms | %d µs | %.2f | %d |\n", callers, median(reference), median(ours), ratio,
 			listBar, verdict(ratio >= listBar), last.ms(50), last.ms(99), last.cpu.Microseconds(), last.transactions, last.failed)
 	}
-	return s.benchCold(ctx, list, members[warm:], o)
+	if err := s.benchCold(ctx, list, members[warm:], o); err != nil {
+		return err
+	}
+	return s.benchUncached(ctx, l, bare.URL, list, members[warm:], o)
 }
 
 // benchCold lets 256 callers ask for 2,000 accounts whose sessions and data keys this process has not used yet, and then for

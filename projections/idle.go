@@ -84,16 +84,15 @@ func scanIdle(row pgx.CollectableRow) (r idleRow, err error) {
 	var run, wake *time.Time
 	var facts idleFacts
 	err = row.Scan(&r.id, &s.Account, &s.Type, &s.Status, &s.Running, &run, &wake, &facts, &r.position)
-	r.know(run, wake, facts)
+	facts.tell(s, orZero(run), orZero(wake))
+	r.stopped = instance.StopRequested{Cause: facts.Cause, Why: facts.Why, Jobs: facts.Jobs, NextJob: facts.NextJob}
 	return r, err
 }
 
-// know fills in what the row's times and facts say.
-func (r *idleRow) know(run, wake *time.Time, facts idleFacts) {
-	s := &r.state
-	s.RunAt, s.WakeAt = orZero(run), orZero(wake)
-	s.Region, s.Idle, s.Warned, s.Asked, s.Extended = facts.Region, facts.Policy, facts.Warned, facts.Asked, facts.Extended
-	r.stopped = instance.StopRequested{Cause: facts.Cause, Why: facts.Why, Jobs: facts.Jobs, NextJob: facts.NextJob}
+// tell fills in what the facts and times of a row say of the state.
+func (f idleFacts) tell(s *instance.State, run, wake time.Time) {
+	s.RunAt, s.WakeAt = run.UTC(), wake.UTC()
+	s.Region, s.Idle, s.Warned, s.Asked, s.Extended = f.Region, f.Policy, f.Warned, f.Asked, f.Extended
 }
 
 func orZero(t *time.Time) time.Time {
@@ -152,9 +151,4 @@ type Idle struct {
 	Why     string // a sentence
 	Jobs    idle.Jobs
 	NextJob time.Time // of the agent's schedule, when it was stopped; zero: none was known
-}
-
-// idle returns what a list shows of the row.
-func (r idleRow) idle() Idle {
-	return Idle{State: r.state, Cause: r.stopped.Cause, Why: r.stopped.Why, Jobs: r.stopped.Jobs, NextJob: r.stopped.NextJob}
 }

@@ -231,6 +231,11 @@ type Instance struct {
 // Ready reports whether desktop and agent can be used.
 func (i Instance) Ready() bool { return i.Status == instance.Running && i.Phase == instance.PhaseReady }
 
+// final reports whether it does not count against a quota any more.
+func (i *Instance) final() bool {
+	return i.Status == instance.StatusTerminated || i.Status == instance.StatusFailed
+}
+
 // Percent returns how far the boot is, 0 to 100.
 func (i Instance) Percent() int {
 	return max(0, i.Phase.Rank()) * 100 / (len(instance.Phases) - 1)

@@ -2,7 +2,6 @@ package projections
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -37,10 +36,6 @@ type Listed struct {
 	UsageErr  error        // it could not be read
 }
 
-// listColumns are the columns of an instance with those of its row of read.idle, which may be missing.
-const listColumns = `i.id, i.account, i.name, i.status, i.phase, i.detail, i.reason, i.type, i.region, i.address, i.machine,
-	i.created_at, i.updated_at, i.phase_since, i.position, i.versions, d.type, d.status, d.running, d.run_at, d.wake_at, d.facts`
-
 const (
 	listPage = `SELECT ` + listColumns + ` FROM (SELECT * FROM read.instances
 			WHERE account = $1 AND id < $2 AND ($3 OR status <> 'terminated') ORDER BY id DESC LIMIT $4) i
@@ -49,15 +44,16 @@ const (
 			WHERE account = $1 AND id < $2 AND ($3 OR status <> 'terminated') AND id = ANY (string_to_array($5, ' ')) ORDER BY id DESC LIMIT $4) i
 		LEFT JOIN read.idle d ON d.id = i.id ORDER BY i.id DESC`
 	listOne     = `SELECT ` + listColumns + ` FROM read.instances i LEFT JOIN read.idle d ON d.id = i.id WHERE i.account = $1 AND i.id = $2`
-	listAccount = `SELECT (SELECT count(*) FROM read.instances WHERE account = $1 AND status NOT IN ('terminated', 'failed')), a.id IS NOT NULL, a.idle_policy
-		FROM (SELECT) AS one LEFT JOIN read.accounts a ON a.id = $1`
+	listHeld    = `SELECT count(*) FROM read.instances WHERE account = $1 AND status NOT IN ('terminated', 'failed')`
+	listAccount = `SELECT a.id IS NOT NULL, a.idle_policy FROM (SELECT) AS one LEFT JOIN read.accounts a ON a.id = $1`
 )
 
 // last is above every id.
 const last = "~"
 
 // List returns a page of the account's instances, with what the account used in a period. It is one round trip to the database,
-// of which also is a part, and its connection is free again when the names are opened.
+// of which also is a part, and a second one to count the account's instances if the page does not have them all. The connection
+// is free again when the names are opened.
 func (r *Reader) List(ctx context.Context, account string, p Page, used Period, also ...func(*pgx.Batch)) (Listed, error) {
 	before := p.Before
 	if before == "" {
@@ -70,6 +66,18 @@ func (r *Reader) List(ctx context.Context, account string, p Page, used Period, 
 	l, err := r.list(ctx, page, account, used, also)
 	if err != nil {
 		return l, fmt.Errorf("list instances: %w", err)
+	}
+	switch {
+	case p.Before == "" && len(l.Instances) <= p.Limit: // these are all
+		for n := range l.Instances {
+			if !l.Instances[n].final() {
+				l.Held++
+			}
+		}
+	default:
+		if err := r.Pool.QueryRow(ctx, listHeld, account).Scan(&l.Held); err != nil {
+			return l, fmt.Errorf("count instances: %w", err)
+		}
 	}
 	if len(l.Instances) > p.Limit {
 		l.Instances = l.Instances[:p.Limit]
@@ -95,17 +103,17 @@ func (r *Reader) Desktop(ctx context.Context, account, id string, used Period, a
 func (r *Reader) list(ctx context.Context, rows Statement, owner string, used Period, also []func(*pgx.Batch)) (l Listed, err error) {
 	var (
 		b       pgx.Batch
-		sealed  []listRow
+		names   [][]byte // sealed
 		known   bool
 		rowsErr error
 	)
 	b.Queue(rows.SQL, rows.Args...).Query(func(rows pgx.Rows) error {
-		sealed, rowsErr = pgx.CollectRows(rows, scanList())
+		l.Instances, names, rowsErr = scanList(rows, owner)
 		return nil
 	})
 	accountErr := errUnread
 	b.Queue(listAccount, owner).QueryRow(func(row pgx.Row) error {
-		accountErr = row.Scan(&l.Held, &known, &l.Policy)
+		accountErr = row.Scan(&known, &l.Policy)
 		return nil
 	})
 	if r.Unlock != nil {
@@ -114,7 +122,7 @@ func (r *Reader) list(ctx context.Context, rows Statement, owner string, used Pe
 	intervals, models := askUsage(used.From, used.To, []string{owner})
 	l.UsageErr = errUnread
 	b.Queue(intervals.SQL, intervals.Args...).Query(func(rows pgx.Rows) error {
-		l.Usage.Intervals, l.UsageErr = pgx.CollectRows(rows, scanInterval)
+		l.Usage.Intervals, l.UsageErr = scanIntervals(rows)
 		return nil
 	})
 	b.Queue(models.SQL, models.Args...).Query(func(rows pgx.Rows) (err error) {
@@ -138,60 +146,24 @@ func (r *Reader) list(ctx context.Context, rows Statement, owner string, used Pe
 	if !known {
 		l.PolicyErr = account.ErrNotFound
 	}
-	l.Instances = make([]Instance, len(sealed))
-	for n, s := range sealed {
-		if l.Instances[n], err = r.open(ctx, s.instanceRow); err != nil {
-			return l, err
+	return l, r.openNames(ctx, owner, l.Instances, names)
+}
+
+// openNames gives an account's instances their names. Like open it is called without a connection.
+func (r *Reader) openNames(ctx context.Context, account string, list []Instance, sealed [][]byte) error {
+	for n := range list {
+		i := &list[n]
+		name, err := r.Open(ctx, account, r.NameLabel(i.ID), sealed[n])
+		if err != nil {
+			return fmt.Errorf("open name of %s: %w", i.ID, err)
 		}
-		l.Instances[n].Idle = s.idle.idle()
+		i.Name = string(name)
 	}
-	return l, nil
+	return nil
 }
 
 // errUnread says that a batch ended before this part of it was read.
 var errUnread = errors.New("the database did not answer this query")
-
-// listRow is a row of read.instances with that of read.idle, which is zero if it is missing.
-type listRow struct {
-	instanceRow
-	idle idleRow
-}
-
-// scanList returns a scanner for listColumns. Most of an account's machines run the same versions, so it decodes these once.
-func scanList() pgx.RowToFunc[listRow] {
-	decoded := map[string]map[string]string{}
-	return func(row pgx.CollectableRow) (r listRow, err error) {
-		var (
-			s               = &r.state
-			versions, facts []byte
-			kind, status    *string
-			running         *bool
-			run, wake       *time.Time
-			known           idleFacts
-		)
-		if err := row.Scan(&r.id, &s.Account, &r.name, &s.Status, &s.Phase, &r.detail, &r.reason, &s.Type, &s.Region, &s.Address, &s.Machine,
-			&r.createdAt, &r.updatedAt, &r.phaseSince, &r.position, &versions, &kind, &status, &running, &run, &wake, &facts); err != nil {
-			return r, err
-		}
-		var ok bool
-		if s.Versions, ok = decoded[string(versions)]; !ok {
-			if err := json.Unmarshal(versions, &s.Versions); err != nil {
-				return r, err
-			}
-			decoded[string(versions)] = s.Versions
-		}
-		if kind == nil {
-			return r, nil
-		}
-		if err := json.Unmarshal(facts, &known); err != nil {
-			return r, err
-		}
-		d := &r.idle
-		d.id, d.state.Account, d.state.Type, d.state.Status, d.state.Running = r.id, s.Account, *kind, instance.Status(*status), *running
-		d.know(run, wake, known)
-		return r, nil
-	}
-}
 
 // Instance returns one of the account's instances, or instance.ErrNotFound.
 func (r *Reader) Instance(ctx context.Context, account, id string) (Instance, error) {
@@ -199,19 +171,17 @@ func (r *Reader) Instance(ctx context.Context, account, id string) (Instance, er
 	if err != nil {
 		return Instance{}, fmt.Errorf("find instance: %w", err)
 	}
-	sealed, err := pgx.CollectExactlyOneRow(rows, scanList())
-	if errors.Is(err, pgx.ErrNoRows) {
-		return Instance{}, instance.ErrNotFound
-	}
+	list, names, err := scanList(rows, account)
 	if err != nil {
 		return Instance{}, fmt.Errorf("find instance: %w", err)
 	}
-	i, err := r.open(ctx, sealed.instanceRow)
-	if err != nil {
-		return i, fmt.Errorf("find instance: %w", err)
+	if len(list) == 0 {
+		return Instance{}, instance.ErrNotFound
 	}
-	i.Idle = sealed.idle.idle()
-	return i, nil
+	if err := r.openNames(ctx, account, list, names); err != nil {
+		return Instance{}, fmt.Errorf("find instance: %w", err)
+	}
+	return list[0], nil
 }
 
 // Latest returns the position of each account's latest event that its owner may read. An account without one is left out.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/usage"
@@ -157,7 +158,7 @@ func (r *Reader) used(ctx context.Context, from, to time.Time, accounts []string
 	if err != nil {
 		return u, fmt.Errorf("read usage: %w", err)
 	}
-	if u.Intervals, err = pgx.CollectRows(rows, scanInterval); err != nil {
+	if u.Intervals, err = scanIntervals(rows); err != nil {
 		return u, fmt.Errorf("read usage: %w", err)
 	}
 	rows, err = r.Pool.Query(ctx, models.SQL, models.Args...)
@@ -200,12 +201,27 @@ func scanModelDay(row pgx.CollectableRow) (m usage.ModelDay, err error) {
 	return m, err
 }
 
-func scanInterval(row pgx.CollectableRow) (i usage.Interval, err error) {
-	var to *time.Time
-	err = row.Scan(&i.Instance, &i.N, &i.Account, &i.Kind, &i.Region, &i.Type, &i.GiB, &i.From, &to, &i.End)
-	i.From = i.From.UTC()
-	if to != nil {
-		i.To = to.UTC()
+// scanIntervals reads the intervals of used, whose rows share most of their words.
+func scanIntervals(rows pgx.Rows) (list []usage.Interval, err error) {
+	defer rows.Close()
+	var (
+		id, account, kind, region, machineType, end pgtype.DriverBytes
+		from, to                                    pgtype.Timestamptz
+		n, gib                                      int
+		shared                                      = words{}
+		dest                                        = []any{&id, &n, &account, &kind, &region, &machineType, &gib, &from, &to, &end}
+	)
+	for rows.Next() {
+		if err := rows.Scan(dest...); err != nil {
+			return nil, err
+		}
+		if list == nil {
+			list = make([]usage.Interval, 0, 2*usualPage)
+		}
+		list = append(list, usage.Interval{
+			Instance: shared.text(id), Account: shared.text(account), N: n, Kind: usage.Kind(shared.text(kind)), Region: shared.text(region),
+			Type: shared.text(machineType), GiB: gib, From: from.Time.UTC(), To: to.Time.UTC(), End: usage.End(shared.text(end)),
+		})
 	}
-	return i, err
+	return list, rows.Err()
 }

@@ -105,7 +105,8 @@ func running(all []live) []live {
 // alive returns what this process knows of instances. After an error it asks for no other machine: the read model counts.
 func (s *Server) alive(ctx context.Context, list []projections.Instance) (all []live, err error) {
 	all = make([]live, len(list))
-	for n, i := range list {
+	for n := range list {
+		i := &list[n]
 		now, failed := s.aliveNow(ctx, i.ID, err == nil && s.cfg.Silent != nil && i.Ready())
 		now.gone = i.Status == instance.Stopped || i.Status == instance.StatusTerminated || i.Status == instance.StatusFailed
 		if all[n] = now; failed != nil {

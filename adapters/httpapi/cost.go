@@ -20,57 +20,53 @@ type costView struct {
 	Priced      bool   `json:"priced"`
 }
 
-// costs returns what instances cost, by their ids; nothing if their usage could not be read.
-func (s *Server) costs(ctx context.Context, of seen, l projections.Listed) map[string]*costView {
-	list, used, now := l.Instances, l.Usage, of.now
-	if len(list) == 0 {
+// costs returns what a list's instances cost; nothing if their usage could not be read.
+func (s *Server) costs(ctx context.Context, of seen, l projections.Listed) []costView {
+	used, now := l.Usage, of.now
+	if len(l.Instances) == 0 {
 		return nil
 	}
 	if l.UsageErr != nil {
 		s.cfg.Logger.WarnContext(ctx, "costs not shown, reading usage failed", "err", l.UsageErr)
 		return nil
 	}
-	sums := map[string]int64{}
-	for _, row := range s.cfg.Prices.Charge(used, of.month.From, now.Add(usage.Minimum), now) {
-		sums[row.Instance] += row.Micros
-	}
-	open := map[string][]usage.Interval{}
-	for _, i := range used.Intervals {
-		if i.End == usage.Open {
-			open[i.Instance] = append(open[i.Instance], i)
+	totals := s.cfg.Prices.Totals(used, of.month.From, now.Add(usage.Minimum), now)
+	intervals := make(map[string][]usage.Interval, len(l.Instances))
+	begin := 0
+	for n, u := range used.Intervals { // each desktop's are next to each other
+		if n+1 == len(used.Intervals) || used.Intervals[n+1].Instance != u.Instance {
+			intervals[u.Instance], begin = used.Intervals[begin:n+1], n+1
 		}
 	}
-	views := make(map[string]*costView, len(list))
-	for _, i := range list {
-		v := s.cost(i, open[i.ID], now)
-		sum := sums[i.ID]
-		v.MonthMicros = &sum
-		views[i.ID] = v
+	views, sums := make([]costView, len(l.Instances)), make([]int64, len(l.Instances))
+	for n := range l.Instances {
+		i := &l.Instances[n]
+		views[n] = s.cost(i, intervals[i.ID], now)
+		sums[n], views[n].MonthMicros = totals[i.ID], &sums[n]
 	}
 	return views
 }
 
-// cost returns what an instance costs at a time, from its intervals that are open.
-func (s *Server) cost(i projections.Instance, open []usage.Interval, now time.Time) *costView {
-	v, region, machineType, gib, addressed := &costView{}, i.Region, i.Type, s.cfg.DiskGiB, i.Status != instance.Running || i.Address != ""
+// cost returns what an instance costs at a time, from those of its intervals that are open.
+func (s *Server) cost(i *projections.Instance, intervals []usage.Interval, now time.Time) (v costView) {
+	region, machineType, gib, addressed := i.Region, i.Type, s.cfg.DiskGiB, i.Status != instance.Running || i.Address != ""
 	if region == machines.Local {
 		machineType = machines.Local
 	}
-	var run []usage.Interval
-	for _, u := range open {
+	for n, u := range intervals {
+		if u.End != usage.Open {
+			continue
+		}
 		switch u.Kind {
 		case usage.Disk:
 			gib = u.GiB
 		case usage.Compute:
 			region, machineType = u.Region, u.Type
 			v.RunSeconds = max(0, int64(now.Sub(u.From)/time.Second))
-			run = append(run, u)
+			v.RunMicros += s.runSoFar(intervals[n:n+1], now)
 		case usage.Address:
-			run = append(run, u)
+			v.RunMicros += s.runSoFar(intervals[n:n+1], now)
 		}
-	}
-	for _, u := range run {
-		v.RunMicros += usage.Micros(s.cfg.Prices.Charge(usage.Usage{Intervals: []usage.Interval{u}}, u.From, now.Add(usage.Minimum), now))
 	}
 	hourly, priced := s.cfg.Prices.Hourly(region, machineType, now)
 	if v.Priced = priced; priced {
@@ -83,4 +79,9 @@ func (s *Server) cost(i projections.Instance, open []usage.Interval, now time.Ti
 		v.DiskMonthly = &disk
 	}
 	return v
+}
+
+// runSoFar returns what one interval costs from its beginning.
+func (s *Server) runSoFar(one []usage.Interval, now time.Time) int64 {
+	return s.cfg.Prices.Totals(usage.Usage{Intervals: one}, one[0].From, now.Add(usage.Minimum), now)[one[0].Instance]
 }

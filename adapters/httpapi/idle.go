@@ -39,8 +39,8 @@ type warningView struct {
 	Why    string         `json:"why"`
 }
 
-// idles returns when instances stop by themselves, by their ids; nothing if their account's policy or their use could not be read.
-func (s *Server) idles(ctx context.Context, of seen, l projections.Listed) map[string]*idleView {
+// idles returns when a list's instances stop by themselves; nothing if their account's policy or their use could not be read.
+func (s *Server) idles(ctx context.Context, of seen, l projections.Listed) []idleView {
 	if len(l.Instances) == 0 {
 		return nil
 	}
@@ -53,20 +53,21 @@ func (s *Server) idles(ctx context.Context, of seen, l projections.Listed) map[s
 		s.cfg.Logger.WarnContext(ctx, "idle stops not shown, reading the desktops' use failed", "err", err)
 		return nil
 	}
-	views := make(map[string]*idleView, len(l.Instances))
-	for _, i := range l.Instances {
-		views[i.ID] = viewIdle(i, l.Policy, known[i.ID], now)
+	views := make([]idleView, len(l.Instances))
+	for n := range l.Instances {
+		i := &l.Instances[n]
+		views[n] = viewIdle(i, l.Policy, known[i.ID], now)
 	}
 	return views
 }
 
 // viewIdle returns when an instance stops by itself. now is by the clock of its activity.
-func viewIdle(i projections.Instance, ofAccount *idle.Policy, a commands.Activity, now time.Time) *idleView {
+func viewIdle(i *projections.Instance, ofAccount *idle.Policy, a commands.Activity, now time.Time) idleView {
 	state := i.Idle.State
 	state.Type, state.Region = cmp.Or(state.Type, i.Type), i.Region
 	policy := commands.EffectivePolicy(state, ofAccount)
 	next := idle.Decide(policy, commands.UseOf(state, a, now))
-	v := &idleView{
+	v := idleView{
 		Policy: policy, OwnPolicy: state.Idle != nil, State: next.State, WarnAt: orNever(next.WarnAt), StopAt: orNever(next.StopAt),
 		LastUsedAt: latest(now, a.Input, a.Chat, a.Shell), LastAgentAt: latest(now, a.Agent, a.Question),
 	}

@@ -125,9 +125,15 @@ func (s *Server) show(ctx context.Context, of seen, l projections.Listed) (views
 	defer cancel()
 	live, err := s.alive(ctx, list)
 	views = make([]instanceView, len(list))
-	for n, i := range list {
-		v := view(i)
-		v.AgentState, v.Cost, v.Idle = shownState(live[n].agent), costs[i.ID], idles[i.ID]
+	for n := range list {
+		v := view(list[n])
+		v.AgentState = shownState(live[n].agent)
+		if costs != nil {
+			v.Cost = &costs[n]
+		}
+		if idles != nil {
+			v.Idle = &idles[n]
+		}
 		if live[n].silent {
 			v.Ready, v.StatusReason = false, orNull("The desktop has not responded since "+live[n].since.UTC().Format(time.RFC3339)+". If it does not recover, stop and start it.")
 		}

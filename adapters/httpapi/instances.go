@@ -1,9 +1,7 @@
 package httpapi
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
@@ -47,7 +45,7 @@ func (s *Server) listInstances(c echo.Context, who access.Claims) error {
 	return c.JSONBlob(http.StatusOK, body)
 }
 
-// listView is the answer to a list.
+// listView is the answer to a list. json writes it.
 type listView struct {
 	Instances []instanceView `json:"instances"`
 	Next      *string        `json:"next_cursor"`
@@ -71,14 +69,14 @@ func (s *Server) list(ctx context.Context, account string, page projections.Page
 		return nil, err
 	}
 	views, live := s.show(ctx, of, l)
-	var body bytes.Buffer
-	if err := json.NewEncoder(&body).Encode(listView{views, cursor("instances", l.Next), quotaView{l.Held, limit}}); err != nil {
+	body, err := (&listView{views, cursor("instances", l.Next), quotaView{l.Held, limit}}).json()
+	if err != nil {
 		return nil, err
 	}
 	if live != nil {
-		s.answers.put(key, now, &listAnswer{at: at, live: running(live), body: body.Bytes()}, clears)
+		s.answers.put(key, now, &listAnswer{at: at, live: running(live), body: body}, clears)
 	}
-	return body.Bytes(), nil
+	return body, nil
 }
 
 // limit returns how many instances an account may have at a time.

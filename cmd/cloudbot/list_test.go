@@ -120,6 +120,15 @@ func TestListIsOneRoundTrip(t *testing.T) {
 	if got, want := counted.take(), [3]int64{1, 5, 0}; got != want {
 		t.Errorf("warm: got %v, want %v: the key is known", got, want)
 	}
+	for _, page := range []projections.Page{{Limit: each - 1}, {Limit: 20, Before: "01acc11"}} {
+		l, err := reader.List(ctx, "acc1", page, projections.Period{From: time.Now(), To: time.Now()})
+		if err != nil || l.Held != each {
+			t.Errorf("%+v: got %d desktops that count, %v, want %d", page, l.Held, err, each)
+		}
+		if got, want := counted.take(), [3]int64{1, 4, 1}; got != want {
+			t.Errorf("%+v: got %v, want %v: the desktops are counted by a query", page, got, want)
+		}
+	}
 	queue, read := used.Beside("acc1")
 	if _, err := reader.Desktop(ctx, "acc1", "01acc11", projections.Period{From: time.Now(), To: time.Now()}, queue); err != nil {
 		t.Error(err)

@@ -24,14 +24,7 @@ func (p *Prices) Charge(u Usage, from, to, now time.Time) []Row {
 	from, to, now = micro(from), micro(to), micro(now)
 	c := charges{prices: p, rows: map[rowKey]*sum{}}
 	for _, i := range u.Intervals {
-		begin, end := i.From, i.To
-		if i.End == Open {
-			end = now
-		}
-		if i.Kind == Compute && end.Before(begin.Add(Minimum)) && !begin.After(now) {
-			end = begin.Add(Minimum)
-		}
-		c.add(i, domain.Later(begin, from), domain.Earlier(end, to))
+		c.add(i, domain.Later(i.From, from), domain.Earlier(i.until(now), to))
 	}
 	for _, m := range u.Models {
 		if !m.Day.Before(from) && m.Day.Before(to) {
@@ -40,6 +33,18 @@ func (p *Prices) Charge(u Usage, from, to, now time.Time) []Row {
 		}
 	}
 	return c.list()
+}
+
+// until returns up to when an interval is charged, without regard to a period.
+func (i Interval) until(now time.Time) time.Time {
+	end := i.To
+	if i.End == Open {
+		end = now
+	}
+	if i.Kind == Compute && end.Before(i.From.Add(Minimum)) && !i.From.After(now) {
+		end = i.From.Add(Minimum)
+	}
+	return end
 }
 
 type rowKey struct {
@@ -51,9 +56,12 @@ type rowKey struct {
 // sum is a row whose price is not divided yet: of microseconds times micro-dollars, in 128 bits.
 type sum struct {
 	Row
-	high, low uint64
-	latest    time.Time // when its type began
+	product
+	latest time.Time // when its type began
 }
+
+// product is microseconds times micro-dollars.
+type product struct{ high, low uint64 }
 
 type charges struct {
 	prices *Prices
@@ -104,11 +112,17 @@ func (p *Prices) price(i Interval, day time.Time) (micros int64, ok bool) {
 	return 0, false
 }
 
-func (s *sum) count(took time.Duration, price int64) {
+func (s *product) count(took time.Duration, price int64) {
 	high, low := bits.Mul64(uint64(took.Microseconds()), uint64(price))
 	var carry uint64
 	s.low, carry = bits.Add64(s.low, low, 0)
 	s.high, _ = bits.Add64(s.high, high, carry)
+}
+
+// micros returns the micro-dollars of a kind's product.
+func (s product) micros(k Kind) int64 {
+	micros, _ := bits.Div64(s.high, s.low, k.unit())
+	return int64(micros)
 }
 
 // unit returns the microseconds that a price is for.
@@ -123,8 +137,7 @@ func (c *charges) list() []Row {
 	rows := make([]Row, 0, len(c.rows))
 	for s := range maps.Values(c.rows) {
 		if s.Kind != Model {
-			micros, _ := bits.Div64(s.high, s.low, s.Kind.unit())
-			s.Micros = int64(micros)
+			s.Micros = s.micros(s.Kind)
 		}
 		rows = append(rows, s.Row)
 	}

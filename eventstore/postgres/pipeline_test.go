@@ -174,6 +174,32 @@ func TestOneStreamOnTheWire(t *testing.T) {
 	eventstoretest.Sound(t, s)
 }
 
+// A caller whose stream is on the wire waits for it without leading a batch that has nothing to send: the next caller leads.
+func TestCallerOfAStreamOnTheWireDoesNotLead(t *testing.T) {
+	t.Parallel()
+	url, i := pgtest.New(t), &ids{}
+	s := open(t, url)
+	must(t, s, i.append("first", 0, 1))
+	w := newWire(t, s, url)
+	front := w.send(i.append("same", 0, 2), 1)
+	second := &outcome{}
+	w.wg.Go(func() { second.Result, second.error = s.Append(context.Background(), i.append("same", 2, 1)) })
+	for deadline := time.Now().Add(time.Minute); s.Waiting() < 1 && s.OnTheWire() < 2; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("got no second caller")
+		}
+	}
+	other := w.send(i.append("other", 0, 1), 2)
+	if n := s.Waiting(); n != 1 {
+		t.Errorf("got %d callers that wait, want the second one", n)
+	}
+	w.release(`SELECT`)
+	front.want(t, "front", 2, 3)
+	other.want(t, "other", 4, 4)
+	second.want(t, "second", 5, 5)
+	eventstoretest.Sound(t, s)
+}
+
 // The connection breaks with two batches on the wire: both callers learn what became of theirs.
 func TestBothRepliesLost(t *testing.T) {
 	t.Parallel()

@@ -29,7 +29,7 @@ const (
 type queue struct {
 	mu      sync.Mutex
 	waiting []*request
-	led     bool // a caller leads
+	led     bool // a caller leads; otherwise no caller waits, or what all wait for is on the wire
 
 	flying  []*batch // taken and not settled
 	crowd   int      // callers around when the last batch ended
@@ -45,7 +45,7 @@ func (s *Store) wait(ctx context.Context, r *request) error {
 	q := &s.queue
 	q.mu.Lock()
 	q.waiting = append(q.waiting, r)
-	lead := !q.led
+	lead := !q.led && !q.airborne(r)
 	if lead {
 		q.led, r.state = true, leading
 	}
@@ -117,7 +117,7 @@ func (s *Store) lead(own *request) {
 	for _, r := range followers {
 		r.state = settled
 	}
-	if !handed {
+	if !handed || !q.led {
 		q.handOver()
 	}
 	q.mu.Unlock()
@@ -137,15 +137,23 @@ func (q *queue) aloft() (n int) {
 	return n
 }
 
-// handOver makes the first caller that waits the next leader.
+// handOver makes the first caller that waits the next leader, of those whose streams and keys are not on the wire: its batch
+// would lack its own request, and perhaps every other. The batch that has them hands over when it is settled.
 func (q *queue) handOver() {
-	if len(q.waiting) > 0 {
-		next := q.waiting[0]
-		next.state = leading
-		next.wake <- struct{}{}
-	} else {
-		q.led = false
+	i := slices.IndexFunc(q.waiting, func(r *request) bool { return !q.airborne(r) })
+	if q.led = i >= 0; !q.led {
+		return
 	}
+	next := q.waiting[i]
+	copy(q.waiting[1:], q.waiting[:i])
+	q.waiting[0] = next
+	next.state = leading
+	next.wake <- struct{}{}
+}
+
+// airborne reports whether a batch on the wire has the request's stream or key.
+func (q *queue) airborne(r *request) bool {
+	return slices.ContainsFunc(q.flying, func(b *batch) bool { return b.touches(r) })
 }
 
 // gather waits for the callers of the last batch to come back, if there were several: otherwise batches
@@ -218,7 +226,7 @@ const (
 )
 
 func (q *queue) judge(b *batch, versions *versionCache, r *request) verdict {
-	if b.touches(r) || slices.ContainsFunc(q.flying, func(other *batch) bool { return other.touches(r) }) {
+	if b.touches(r) || q.airborne(r) {
 		return later
 	}
 	for i := range r.writes {
