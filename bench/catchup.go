@@ -23,18 +23,11 @@ const (
 // benchCatchUp measures how fast all read models follow a log that is far ahead of them, as after a bulk append or a restore, in
 // this process, with their backends beside it. The reference is one COPY of the same events out of the log.
 func benchCatchUp(ctx context.Context, l *lab, o options) error {
-	store, err := l.open(ctx)
+	store, events, err := l.filled(ctx, o.events)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	events, err := fillMix(ctx, store, o.events)
-	if err != nil {
-		return err
-	}
-	if _, err := l.pool.Exec(ctx, `VACUUM ANALYZE log.entries`); err != nil {
-		return err
-	}
 	if err := l.settleDown(ctx); err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/quota"
 	"github.com/cloudbot-ai/control-plane/domain/session"
 	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 )
 
 // sealed returns bytes that no compression makes smaller, like a ciphertext.
@@ -111,6 +112,21 @@ func fillMix(ctx context.Context, store eventstore.Store, n int) (events int, er
 		events += c
 	}
 	return events, err
+}
+
+// filled returns the store of a log with at least n events of a mix, as Postgres keeps it after a while, and how many.
+func (l *lab) filled(ctx context.Context, n int) (store *postgres.Store, events int, err error) {
+	if store, err = l.open(ctx); err != nil {
+		return nil, 0, err
+	}
+	if events, err = fillMix(ctx, store, n); err == nil {
+		_, err = l.pool.Exec(ctx, `VACUUM ANALYZE log.entries`)
+	}
+	if err != nil {
+		store.Close()
+		return nil, 0, err
+	}
+	return store, events, nil
 }
 
 // appendStories appends the stories of so many accounts, two events of each at a time.

@@ -21,18 +21,11 @@ const refillBar = 0.8 // of the asynchronous publish
 // benchRefill measures how fast the relay fills a JetStream that was wiped, in this process as a server without NATS_URL does. The
 // reference publishes messages of the same subjects, headers and sizes asynchronously to a stream with the same settings.
 func benchRefill(ctx context.Context, l *lab, o options) error {
-	store, err := l.open(ctx)
+	store, events, err := l.filled(ctx, o.events)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	events, err := fillMix(ctx, store, o.events)
-	if err != nil {
-		return err
-	}
-	if _, err := l.pool.Exec(ctx, `VACUUM ANALYZE log.entries`); err != nil {
-		return err
-	}
 	var subjects []string
 	var bodies [][]byte
 	for e, err := range store.ReadAll(ctx, 0) {

@@ -92,6 +92,20 @@ func (o operation) call(e estate, token string) call {
 	return c
 }
 
+// equipped returns a front that has what an operation needs.
+func equipped(t *testing.T, op operation) *front {
+	t.Helper()
+	change := func(c *Config) {
+		c.Diagnostics = &fakeGuest{body: "the log", kind: "text/plain"}
+		c.Chats = fakeChats{savedText, c.Instances.Find}
+		c.Limits.Password = Rate{100, time.Minute}
+	}
+	if op.tag == "payments" {
+		change = withPlans(&fakeStripe{})
+	}
+	return newFront(t, change)
+}
+
 // TestTenancy calls every operation of the document as each kind of caller.
 func TestTenancy(t *testing.T) {
 	t.Parallel()
@@ -101,14 +115,7 @@ func TestTenancy(t *testing.T) {
 		}
 		t.Run(op.id, func(t *testing.T) {
 			t.Parallel()
-			change, fake := func(c *Config) {
-				c.Diagnostics = &fakeGuest{body: "the log", kind: "text/plain"}
-				c.Chats = fakeChats{savedText, c.Instances.Find}
-			}, &fakeStripe{}
-			if op.tag == "payments" {
-				change = withPlans(fake)
-			}
-			f := newFront(t, change)
+			f := equipped(t, op)
 			ada, eve := f.estate("ada@example.com"), f.signUp("eve@example.com")
 			revoked := f.logIn("ada@example.com")
 			f.want(204, call{method: "POST", path: "/api/auth/logout", token: revoked.access})

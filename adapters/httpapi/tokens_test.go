@@ -46,15 +46,7 @@ func TestScopes(t *testing.T) {
 		}
 		t.Run(op.id, func(t *testing.T) {
 			t.Parallel()
-			change, fake := func(c *Config) {
-				c.Diagnostics = &fakeGuest{body: "the log", kind: "text/plain"}
-				c.Chats = fakeChats{savedText, c.Instances.Find}
-				c.Limits.Password = Rate{100, time.Minute}
-			}, &fakeStripe{}
-			if op.tag == "payments" {
-				change = withPlans(fake)
-			}
-			f := newFront(t, change)
+			f := equipped(t, op)
 			ada := f.estate("ada@example.com")
 			other := f.running(ada.user, "other")
 			good := scopesOf(op)

@@ -156,26 +156,9 @@ func TestBatchBehind(t *testing.T) {
 	}
 }
 
-// Two appends to one stream are never on the wire together, and the second gets its conflict.
+// Two appends to one stream are never on the wire together. The second caller waits for the first, and gets its conflict; it does
+// not lead a batch that has nothing to send, so the next caller leads.
 func TestOneStreamOnTheWire(t *testing.T) {
-	t.Parallel()
-	url, i := pgtest.New(t), &ids{}
-	s := open(t, url)
-	must(t, s, i.append("first", 0, 1))
-	w := newWire(t, s, url)
-	front := w.send(i.append("same", 0, 2), 1)
-	second := &outcome{}
-	w.wg.Go(func() { second.Result, second.error = s.Append(context.Background(), i.append("same", 0, 1)) })
-	w.release(`SELECT`)
-	front.want(t, "front", 2, 3)
-	if conflict := (*eventstore.ConflictError)(nil); !errors.As(second.error, &conflict) || conflict.Actual != 2 {
-		t.Errorf("second: got %v, want a conflict at version 2", second.error)
-	}
-	eventstoretest.Sound(t, s)
-}
-
-// A caller whose stream is on the wire waits for it without leading a batch that has nothing to send: the next caller leads.
-func TestCallerOfAStreamOnTheWireDoesNotLead(t *testing.T) {
 	t.Parallel()
 	url, i := pgtest.New(t), &ids{}
 	s := open(t, url)

@@ -9,6 +9,7 @@ import { logOut, PageTitle } from "@/shell";
 import { Tokens } from "@/tokens/Tokens";
 import { Badge, Banner, Button, Spinner, TextField, toast, useWrong } from "@/ui";
 import { Ago } from "@/ui/time";
+import { CurrentPassword } from "./CurrentPassword";
 import { Export } from "./Export";
 import { newPasswordError } from "./LoginPage";
 
@@ -175,13 +176,9 @@ function Password({ email }: { email: string }) {
       </h2>
       <form ref={form} onSubmit={submit} noValidate className="flex max-w-sm flex-col gap-4">
         {change.error && !wrong.current && !wrong.fresh && <Banner tone="bad">{sentence(change.error)}</Banner>}
-        {/* Tells password managers which account the password belongs to. */}
-        <input type="email" name="email" autoComplete="username" value={email} readOnly hidden />
-        <TextField
+        <CurrentPassword
           label="Current password"
-          type="password"
-          name="current-password"
-          autoComplete="current-password"
+          email={email}
           value={current}
           onChange={setCurrent}
           error={wrong.current}

@@ -1,5 +1,6 @@
 import { useMutation } from "@tanstack/react-query";
 import { useId, useState, type FormEvent } from "react";
+import { CurrentPassword } from "@/account/CurrentPassword";
 import { api, ApiError, call, sentence } from "@/api/client";
 import { queryClient } from "@/api/queries";
 import { Banner, Button, Dialog, TextField, useWrong } from "@/ui";
@@ -158,13 +159,9 @@ function Form({
           ))}
         </select>
       </label>
-      {/* Tells password managers which account the password belongs to. */}
-      <input type="email" name="email" autoComplete="username" value={email} readOnly hidden />
-      <TextField
+      <CurrentPassword
         label="Your password"
-        type="password"
-        name="current-password"
-        autoComplete="current-password"
+        email={email}
         value={password}
         onChange={setPassword}
         error={wrong.password}
