@@ -45,7 +45,7 @@ func plain(path string) bool {
 }
 
 // apiPolicy forbids a browser to run or load anything from an answer of the API.
-const apiPolicy = "default-src 'none'; frame-ancestors 'none'"
+const apiPolicy = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // webPolicy allows the dashboard to load its own files only.
 const webPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; " +

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -332,6 +333,23 @@ func TestDocsScriptsParse(t *testing.T) {
 		}
 		if out, err := exec.CommandContext(t.Context(), "node", "--check", path).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v: %.200s", name, err, out[max(0, len(out)-200):])
+		}
+	}
+}
+
+// TestContentPolicies reads what a browser may do with an answer of the API, and with the dashboard.
+func TestContentPolicies(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, func(c *Config) { c.Web = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) }) })
+	for _, path := range []string{"/api", "/health", "/api/instances", "/nothing", "/app/"} {
+		policy := strings.Split(f.do(call{method: "GET", path: path}).header.Get("Content-Security-Policy"), "; ")
+		for _, want := range []string{"default-src 'none'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} {
+			if !slices.Contains(policy, want) {
+				t.Errorf("%s: got the policy %q, want %q in it", path, policy, want)
+			}
+		}
+		if slices.ContainsFunc(policy, func(p string) bool { return strings.Contains(p, "unsafe") || strings.Contains(p, "*") || strings.HasPrefix(p, "object-src") }) {
+			t.Errorf("%s: got the policy %q, want no plug-ins, nothing from everywhere and nothing unsafe", path, policy)
 		}
 	}
 }
