@@ -41,11 +41,11 @@ func startClean() error {
 	if len(handed) == 0 {
 		return nil
 	}
-	r, err := handOver([]byte(strings.Join(handed, "\x00")))
+	fd, err := handOver([]byte(strings.Join(handed, "\x00")))
 	if err != nil {
 		return fmt.Errorf("hand the environment over: %w", err)
 	}
-	env := append(kept, handedEnv+"="+strconv.Itoa(int(r.Fd())))
+	env := append(kept, handedEnv+"="+strconv.Itoa(fd))
 	self, err := os.Executable()
 	if err == nil {
 		err = syscall.Exec(self, os.Args, env)
@@ -56,23 +56,29 @@ func startClean() error {
 	return fmt.Errorf("start again without secrets in the environment: %w", err)
 }
 
-// handOver fills a pipe. The reading end survives an exec, the writing end does not.
-func handOver(text []byte) (*os.File, error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, err
+// handOver fills a pipe and returns its reading end, which survives an exec. It is no os.File, because the collector closes a file
+// that is no longer used, perhaps before the exec.
+func handOver(text []byte) (fd int, err error) {
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		return 0, err
 	}
+	defer func() { err = errors.Join(err, unix.Close(ends[1])) }()
 	// Nothing reads until everything is written, so the pipe must hold it all.
-	if size, err := unix.FcntlInt(w.Fd(), unix.F_GETPIPE_SZ, 0); err != nil || size < len(text) {
-		if _, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, len(text)); err != nil {
-			return nil, fmt.Errorf("an environment of %d bytes is too large: %w", len(text), err)
+	if size, err := unix.FcntlInt(uintptr(ends[1]), unix.F_GETPIPE_SZ, 0); err != nil || size < len(text) {
+		if _, err := unix.FcntlInt(uintptr(ends[1]), unix.F_SETPIPE_SZ, len(text)); err != nil {
+			return 0, fmt.Errorf("an environment of %d bytes is too large: %w", len(text), err)
 		}
 	}
-	if _, err := w.Write(text); err != nil {
-		return nil, err
+	for len(text) > 0 {
+		n, err := unix.Write(ends[1], text)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return 0, err
+		}
+		text = text[max(n, 0):]
 	}
-	_, err = unix.FcntlInt(r.Fd(), unix.F_SETFD, 0)
-	return r, errors.Join(err, w.Close())
+	_, err = unix.FcntlInt(uintptr(ends[0]), unix.F_SETFD, 0)
+	return ends[0], err
 }
 
 // takeEnvironment reads what handOver wrote.

@@ -3,10 +3,13 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -33,6 +36,26 @@ func TestMain(m *testing.M) {
 	}
 	_ = json.NewEncoder(os.Stdout).Encode(started{os.Getpid(), os.Args, string(shown), os.Getenv("SECRET"), os.Getenv("EMPTY") == "" && os.Getenv("LINES") == "a\nb=c", dumpable, pipe, err == nil})
 	os.Exit(0)
+}
+
+// What is handed over is still there after the collector ran, which closes files that are no longer used.
+func TestHandOverOutlivesTheCollector(t *testing.T) {
+	for _, text := range []string{"A=b\x00SECRET=c", strings.Repeat("x", 200_000)} {
+		fd, err := handOver([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			runtime.GC()
+			time.Sleep(time.Millisecond) // finalizers and cleanups run on a goroutine of their own
+		}
+		f := os.NewFile(uintptr(fd), "environment")
+		got, err := io.ReadAll(f)
+		if err != nil || string(got) != text {
+			t.Errorf("got %d bytes, %v, want the %d that were handed over", len(got), err, len(text))
+		}
+		_ = f.Close()
+	}
 }
 
 type started struct {
