@@ -4,7 +4,7 @@ import { chmod, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promise
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import type { Page } from "@playwright/test";
-import { firstLine, screen, settled, terminal } from "./desktop";
+import { atRest, firstLine, screen, settled, terminal } from "./desktop";
 import { expect, firstDesktop, look, signUp, test } from "./fixtures";
 import { Server } from "./server";
 
@@ -63,6 +63,7 @@ printf "\\033]52;c;"; head -c 2000000 /dev/zero | tr "\\0" a | base64 -w 0; prin
   });
   // The new window may have taken the focus.
   await screen(page).click({ position: await firstLine(page) });
+  await atRest(page); // until then, keys may reach the other window
   // The terminal pastes what the desktop has: its own newest text, in place of which the page must not send an older one.
   await page.keyboard.press("Shift+Insert");
   await expect.poll(pasted.read, { timeout: 60_000 }).toBe("a".repeat(20));
