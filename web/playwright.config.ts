@@ -10,7 +10,7 @@ export default defineConfig({
   testDir: "e2e",
   outputDir: "test-results",
   fullyParallel: false, // tests of a file share an account
-  workers: 2,
+  workers: 3, // they wait most of the time
   retries: 0, // a test that passes the second time has a fault, or found one
   timeout: 300_000, // for a hang, not for a slow machine: the longest test takes a dozen screenshots
   expect: { timeout: 30_000 },
