@@ -340,7 +340,9 @@ func TestDocsScriptsParse(t *testing.T) {
 // TestContentPolicies reads what a browser may do with an answer of the API, and with the dashboard.
 func TestContentPolicies(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, func(c *Config) { c.Web = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) }) })
+	f := newFront(t, func(c *Config) {
+		c.Web = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) })
+	})
 	for _, path := range []string{"/api", "/health", "/api/instances", "/nothing", "/app/"} {
 		policy := strings.Split(f.do(call{method: "GET", path: path}).header.Get("Content-Security-Policy"), "; ")
 		for _, want := range []string{"default-src 'none'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} {
@@ -348,7 +350,9 @@ func TestContentPolicies(t *testing.T) {
 				t.Errorf("%s: got the policy %q, want %q in it", path, policy, want)
 			}
 		}
-		if slices.ContainsFunc(policy, func(p string) bool { return strings.Contains(p, "unsafe") || strings.Contains(p, "*") || strings.HasPrefix(p, "object-src") }) {
+		if slices.ContainsFunc(policy, func(p string) bool {
+			return strings.Contains(p, "unsafe") || strings.Contains(p, "*") || strings.HasPrefix(p, "object-src")
+		}) {
 			t.Errorf("%s: got the policy %q, want no plug-ins, nothing from everywhere and nothing unsafe", path, policy)
 		}
 	}
