@@ -10,6 +10,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/session"
 	"github.com/cloudbot-ai/control-plane/fair"
 	"github.com/cloudbot-ai/control-plane/internal/access"
+	"github.com/cloudbot-ai/control-plane/projections"
 )
 
 func (s *Server) logOut(c echo.Context, who access.Claims) error {
@@ -51,6 +52,14 @@ type sessionView struct {
 	Current    bool      `json:"current"`
 }
 
+func viewSessions(list []projections.Session, current string) []sessionView {
+	views := make([]sessionView, len(list))
+	for i, v := range list {
+		views[i] = sessionView{v.ID, v.Agent, v.ClientAddr, v.StartedAt.UTC(), v.SeenAt.UTC(), v.ExpiresAt.UTC(), v.ID == current}
+	}
+	return views
+}
+
 func (s *Server) listSessions(c echo.Context, who access.Claims) error {
 	if err := s.await(c); err != nil {
 		return err
@@ -59,11 +68,7 @@ func (s *Server) listSessions(c echo.Context, who access.Claims) error {
 	if err != nil {
 		return err
 	}
-	views := make([]sessionView, len(list))
-	for i, v := range list {
-		views[i] = sessionView{v.ID, v.Agent, v.ClientAddr, v.StartedAt.UTC(), v.SeenAt.UTC(), v.ExpiresAt.UTC(), v.ID == who.Session}
-	}
-	return c.JSON(http.StatusOK, map[string]any{"sessions": views})
+	return c.JSON(http.StatusOK, map[string]any{"sessions": viewSessions(list, who.Session)})
 }
 
 // maxEndedAtOnce bounds the sessions that a password change ends, so that it fits one append.

@@ -90,11 +90,7 @@ func (x *exporter) files() ([]exportFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	views := make([]sessionView, len(sessions))
-	for i, v := range sessions {
-		views[i] = sessionView{ID: v.ID, Agent: v.Agent, ClientAddr: v.ClientAddr, StartedAt: v.StartedAt.UTC(), SeenAt: v.SeenAt.UTC(), ExpiresAt: v.ExpiresAt.UTC()}
-	}
-	tokens, err := x.tokens()
+	tokens, err := x.tokenViews(x.ctx, x.account)
 	if err != nil {
 		return nil, err
 	}
@@ -128,18 +124,9 @@ func (x *exporter) files() ([]exportFile, error) {
 	}
 	return []exportFile{
 		{"account.json", map[string]any{"id": profile.ID, "email": profile.Email, "created_at": profile.CreatedAt.UTC(), "idle_policy": policy, "exported_at": x.at}},
-		{"sessions.json", views}, {"tokens.json", tokens}, {"keys.json", keys}, {"desktops.json", desktops},
+		{"sessions.json", viewSessions(sessions, "")}, {"tokens.json", tokens}, {"keys.json", keys}, {"desktops.json", desktops},
 		{"usage.json", costs}, {"budgets.json", viewBudgets(budgets)}, {"plan.json", x.viewStatus(plan)},
 	}, nil
-}
-
-func (x *exporter) tokens() ([]tokenView, error) {
-	list, err := x.cfg.Accounts.Tokens(x.ctx, x.account)
-	views := make([]tokenView, len(list))
-	for i, t := range list {
-		views[i] = x.tokenView(t)
-	}
-	return views, err
 }
 
 // instances returns all of them, also those that were terminated.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -49,19 +50,29 @@ func (s *Server) tokenClaims(c echo.Context, text string) (access.Claims, error)
 	o := commands.Origin{CorrelationID: requestID(c), ClientAddr: clientAddr(c.Request(), s.cfg.TrustedProxies).String()}
 	owner, t, err := s.cfg.Accounts.Present(c.Request().Context(), o, text)
 	if err != nil {
-		if refused(err).status == 401 {
-			err = errSignIn
-		}
-		return access.Claims{}, err
+		return access.Claims{}, orSignIn(err)
 	}
-	who := access.Claims{Account: owner, Session: access.TokenSession(t.ID), ExpiresAt: s.cfg.Now().Add(s.cfg.TicketLife), Grant: granted(t)}
-	if !t.ExpiresAt.IsZero() && t.ExpiresAt.Before(who.ExpiresAt) {
-		who.ExpiresAt = t.ExpiresAt
-	}
-	if s.sessions.IsRevoked(who.Account) {
+	if s.sessions.IsRevoked(owner) {
 		return access.Claims{}, errSignIn
 	}
-	return who, nil
+	return access.Claims{Account: owner, Session: access.TokenSession(t.ID), ExpiresAt: s.lasts(t), Grant: granted(t)}, nil
+}
+
+// lasts returns until when a connection of a token may stay open.
+func (s *Server) lasts(t token.Token) time.Time {
+	until := s.cfg.Now().Add(s.cfg.TicketLife)
+	if !t.ExpiresAt.IsZero() && t.ExpiresAt.Before(until) {
+		return t.ExpiresAt
+	}
+	return until
+}
+
+// orSignIn returns errSignIn in place of a refused token, which says nothing about tokens.
+func orSignIn(err error) error {
+	if refused(err).status == 401 {
+		return errSignIn
+	}
+	return err
 }
 
 func granted(t token.Token) *access.Grant {
@@ -177,13 +188,8 @@ func (s *Server) standing(ctx context.Context, t access.Ticket) (access.BridgeSe
 	// Log-ins that ended are remembered in memory, for as long as their access tokens last. API tokens last longer.
 	k, err := s.cfg.Accounts.Token(ctx, t.Account, id)
 	if err != nil {
-		if refused(err).status == 401 {
-			err = errSignIn
-		}
-		return access.BridgeSession{}, err
+		return access.BridgeSession{}, orSignIn(err)
 	}
-	if !k.ExpiresAt.IsZero() && k.ExpiresAt.Before(b.ExpiresAt) {
-		b.ExpiresAt = k.ExpiresAt
-	}
+	b.ExpiresAt = s.lasts(k)
 	return b, nil
 }

@@ -106,66 +106,72 @@ func equipped(t *testing.T, op operation) *front {
 	return newFront(t, change)
 }
 
+// eachSignedIn calls do for every operation of the document that needs an account.
+func eachSignedIn(t *testing.T, do func(t *testing.T, f *front, op operation)) {
+	t.Helper()
+	for _, op := range operations(t, loadDocument(t)) {
+		if op.signedIn {
+			t.Run(op.id, func(t *testing.T) {
+				t.Parallel()
+				do(t, equipped(t, op), op)
+			})
+		}
+	}
+}
+
 // TestTenancy calls every operation of the document as each kind of caller.
 func TestTenancy(t *testing.T) {
 	t.Parallel()
-	for _, op := range operations(t, loadDocument(t)) {
-		if !op.signedIn {
-			continue
+	eachSignedIn(t, func(t *testing.T, f *front, op operation) {
+		ada, eve := f.estate("ada@example.com"), f.signUp("eve@example.com")
+		revoked := f.logIn("ada@example.com")
+		f.want(204, call{method: "POST", path: "/api/auth/logout", token: revoked.access})
+		expired, _ := f.tokens.Access(ada.account, ada.session, f.clock.Now().Add(-time.Hour-time.Minute))
+		// As after the restore of an older backup, these tokens are correctly signed.
+		lost, _ := f.tokens.Access(f.server.cfg.NewID(), f.server.cfg.NewID(), f.clock.Now())
+		lostSession, _ := f.tokens.Access(ada.account, f.server.cfg.NewID(), f.clock.Now())
+		revokedToken, revokedID := f.apiToken(ada.user, `["read","desktops","chat","keys","admin"]`, "null")
+		f.want(204, call{method: "DELETE", path: "/api/auth/tokens/" + revokedID, token: ada.access})
+		liveToken, _ := f.apiToken(ada.user, `["read","desktops","chat","keys","admin"]`, "null")
+		ticket, _, err := f.tickets.Issue(t.Context(), access.Ticket{Account: ada.account, Session: ada.session, Instance: ada.instance, Kind: access.KindVNC, Mode: access.ModeControl})
+		if err != nil {
+			t.Fatal(err)
 		}
-		t.Run(op.id, func(t *testing.T) {
-			t.Parallel()
-			f := equipped(t, op)
-			ada, eve := f.estate("ada@example.com"), f.signUp("eve@example.com")
-			revoked := f.logIn("ada@example.com")
-			f.want(204, call{method: "POST", path: "/api/auth/logout", token: revoked.access})
-			expired, _ := f.tokens.Access(ada.account, ada.session, f.clock.Now().Add(-time.Hour-time.Minute))
-			// As after the restore of an older backup, these tokens are correctly signed.
-			lost, _ := f.tokens.Access(f.server.cfg.NewID(), f.server.cfg.NewID(), f.clock.Now())
-			lostSession, _ := f.tokens.Access(ada.account, f.server.cfg.NewID(), f.clock.Now())
-			revokedToken, revokedID := f.apiToken(ada.user, `["read","desktops","chat","keys","admin"]`, "null")
-			f.want(204, call{method: "DELETE", path: "/api/auth/tokens/" + revokedID, token: ada.access})
-			liveToken, _ := f.apiToken(ada.user, `["read","desktops","chat","keys","admin"]`, "null")
-			ticket, _, err := f.tickets.Issue(t.Context(), access.Ticket{Account: ada.account, Session: ada.session, Instance: ada.instance, Kind: access.KindVNC, Mode: access.ModeControl})
-			if err != nil {
-				t.Fatal(err)
-			}
-			f.caughtUp()
-			before := f.head()
+		f.caughtUp()
+		before := f.head()
 
-			for who, token := range map[string]string{
-				"anonymous": "", "revoked": revoked.access, "expired": expired, "garbage": "e30.e30", "forged": ada.access + "x",
-				"refresh token": ada.refresh, "ticket": ticket, "account not in the log": lost, "session not in the log": lostSession, "too long": strings.Repeat("a", maxToken+1),
-				"revoked API token": revokedToken, "forged API token": liveToken[:len(liveToken)-20] + "1" + liveToken[len(liveToken)-19:], "cut API token": liveToken[:len(liveToken)-1],
-				"unknown leaf": f.tokens.Refresh(ada.account, ada.session, session.Leaf{}),
-			} {
-				a := f.do(op.call(ada, token))
-				if a.status != 401 || a.header.Get("WWW-Authenticate") == "" || a.field(t, "code") != "unauthenticated" {
-					t.Errorf("%s: got %d %s, want 401 unauthenticated", who, a.status, a.body)
+		for who, token := range map[string]string{
+			"anonymous": "", "revoked": revoked.access, "expired": expired, "garbage": "e30.e30", "forged": ada.access + "x",
+			"refresh token": ada.refresh, "ticket": ticket, "account not in the log": lost, "session not in the log": lostSession, "too long": strings.Repeat("a", maxToken+1),
+			"revoked API token": revokedToken, "forged API token": liveToken[:len(liveToken)-20] + "1" + liveToken[len(liveToken)-19:], "cut API token": liveToken[:len(liveToken)-1],
+			"unknown leaf": f.tokens.Refresh(ada.account, ada.session, session.Leaf{}),
+		} {
+			a := f.do(op.call(ada, token))
+			if a.status != 401 || a.header.Get("WWW-Authenticate") == "" || a.field(t, "code") != "unauthenticated" {
+				t.Errorf("%s: got %d %s, want 401 unauthenticated", who, a.status, a.body)
+			}
+		}
+		if op.object {
+			if a := f.do(op.call(ada, eve.access)); a.status != 404 {
+				t.Errorf("another tenant: got %d %s, want 404", a.status, a.body)
+			}
+		}
+		if now := f.head(); now != before {
+			t.Errorf("events of refused requests: got %d, want 0", now-before)
+		}
+		if !op.object {
+			a := f.do(op.call(ada, eve.access)) // if it needs a plan, it is refused, and that says nothing of ada's
+			for _, theirs := range []string{ada.instance, ada.session, ada.apiToken, ada.account, "ada@", "secret name", "CB-1", "portal.example"} {
+				if bytes.Contains(a.body, []byte(theirs)) {
+					t.Errorf("another tenant: got %s, want nothing of %q", a.body, theirs)
 				}
 			}
-			if op.object {
-				if a := f.do(op.call(ada, eve.access)); a.status != 404 {
-					t.Errorf("another tenant: got %d %s, want 404", a.status, a.body)
-				}
-			}
-			if now := f.head(); now != before {
-				t.Errorf("events of refused requests: got %d, want 0", now-before)
-			}
-			if !op.object {
-				a := f.do(op.call(ada, eve.access)) // if it needs a plan, it is refused, and that says nothing of ada's
-				for _, theirs := range []string{ada.instance, ada.session, ada.apiToken, ada.account, "ada@", "secret name", "CB-1", "portal.example"} {
-					if bytes.Contains(a.body, []byte(theirs)) {
-						t.Errorf("another tenant: got %s, want nothing of %q", a.body, theirs)
-					}
-				}
-			}
-			if a := f.do(op.call(ada, ada.access)); a.status >= 400 && (op.id != "createCheckout" || a.field(t, "code") != "already_subscribed") {
-				t.Errorf("the owner: got %d %s, want a status below 400", a.status, a.body)
-			}
-			if strings.Contains(f.log.String(), canary) {
-				t.Error("server's log: got a secret, want none")
-			}
-		})
-	}
+		}
+		if a := f.do(op.call(ada, ada.access)); a.status >= 400 && (op.id != "createCheckout" || a.field(t, "code") != "already_subscribed") {
+			t.Errorf("the owner: got %d %s, want a status below 400", a.status, a.body)
+		}
+		if strings.Contains(f.log.String(), canary) {
+			t.Error("server's log: got a secret, want none")
+		}
+	})
 }

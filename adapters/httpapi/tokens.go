@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"math"
 	"net/http"
 	"time"
@@ -31,14 +32,20 @@ func (s *Server) tokenView(t commands.APIToken) tokenView {
 	}
 }
 
-func (s *Server) listTokens(c echo.Context, who access.Claims) error {
-	list, err := s.cfg.Accounts.Tokens(c.Request().Context(), who.Account)
-	if err != nil {
-		return err
-	}
+// tokenViews returns the account's tokens, newest first.
+func (s *Server) tokenViews(ctx context.Context, account string) ([]tokenView, error) {
+	list, err := s.cfg.Accounts.Tokens(ctx, account)
 	views := make([]tokenView, len(list))
 	for i, t := range list {
 		views[len(list)-1-i] = s.tokenView(t)
+	}
+	return views, err
+}
+
+func (s *Server) listTokens(c echo.Context, who access.Claims) error {
+	views, err := s.tokenViews(c.Request().Context(), who.Account)
+	if err != nil {
+		return err
 	}
 	return c.JSON(http.StatusOK, map[string]any{"tokens": views})
 }

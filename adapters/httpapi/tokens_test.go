@@ -40,69 +40,62 @@ func scopesOf(op operation) []token.Scope {
 // TestScopes calls every operation of the document with an API token of each scope, and with tokens of certain desktops.
 func TestScopes(t *testing.T) {
 	t.Parallel()
-	for _, op := range operations(t, loadDocument(t)) {
-		if !op.signedIn {
-			continue
+	eachSignedIn(t, func(t *testing.T, f *front, op operation) {
+		ada := f.estate("ada@example.com")
+		other := f.running(ada.user, "other")
+		good := scopesOf(op)
+		tokens := map[token.Scope]string{}
+		for _, scope := range token.Scopes {
+			tokens[scope], _ = f.apiToken(ada.user, fmt.Sprintf("[%q]", scope), "null")
 		}
-		t.Run(op.id, func(t *testing.T) {
-			t.Parallel()
-			f := equipped(t, op)
-			ada := f.estate("ada@example.com")
-			other := f.running(ada.user, "other")
-			good := scopesOf(op)
-			tokens := map[token.Scope]string{}
-			for _, scope := range token.Scopes {
-				tokens[scope], _ = f.apiToken(ada.user, fmt.Sprintf("[%q]", scope), "null")
+		ofOther, _ := f.apiToken(ada.user, `["read","desktops","chat"]`, fmt.Sprintf("[%q]", other))
+		ofThis, _ := f.apiToken(ada.user, `["read","desktops","chat"]`, fmt.Sprintf("[%q]", ada.instance))
+		for _, text := range append(slices.Collect(mapValues(tokens)), ofOther, ofThis) {
+			f.want(200, call{method: "GET", path: "/api/auth/me", token: text}) // its first use is an event
+		}
+		f.caughtUp()
+		before := f.head()
+		for _, scope := range token.Scopes {
+			if slices.Contains(good, scope) {
+				continue
 			}
-			ofOther, _ := f.apiToken(ada.user, `["read","desktops","chat"]`, fmt.Sprintf("[%q]", other))
-			ofThis, _ := f.apiToken(ada.user, `["read","desktops","chat"]`, fmt.Sprintf("[%q]", ada.instance))
-			for _, text := range append(slices.Collect(mapValues(tokens)), ofOther, ofThis) {
-				f.want(200, call{method: "GET", path: "/api/auth/me", token: text}) // its first use is an event
+			a := f.do(op.call(ada, tokens[scope]))
+			if want := refusalOf(op); a.status != 403 || a.field(t, "code") != want {
+				t.Errorf("scope %s: got %d %s, want 403 %s", scope, a.status, a.body, want)
 			}
-			f.caughtUp()
-			before := f.head()
-			for _, scope := range token.Scopes {
-				if slices.Contains(good, scope) {
-					continue
-				}
-				a := f.do(op.call(ada, tokens[scope]))
-				if want := refusalOf(op); a.status != 403 || a.field(t, "code") != want {
-					t.Errorf("scope %s: got %d %s, want 403 %s", scope, a.status, a.body, want)
-				}
+		}
+		ofDesktop := strings.HasPrefix(op.path, "/api/instances/{id}")
+		wide := ofDesktop || slices.Contains(ofDesktops, op.method+" "+op.path)
+		narrow := good != nil && slices.ContainsFunc(good, func(s token.Scope) bool { return s != token.Keys && s != token.Admin })
+		switch a := f.do(op.call(ada, ofOther)); {
+		case !narrow, !wide:
+			if a.status != 403 {
+				t.Errorf("a token of certain desktops: got %d %s, want 403", a.status, a.body)
 			}
-			ofDesktop := strings.HasPrefix(op.path, "/api/instances/{id}")
-			wide := ofDesktop || slices.Contains(ofDesktops, op.method+" "+op.path)
-			narrow := good != nil && slices.ContainsFunc(good, func(s token.Scope) bool { return s != token.Keys && s != token.Admin })
-			switch a := f.do(op.call(ada, ofOther)); {
-			case !narrow, !wide:
-				if a.status != 403 {
-					t.Errorf("a token of certain desktops: got %d %s, want 403", a.status, a.body)
-				}
-			case ofDesktop:
-				if a.status != 404 {
-					t.Errorf("a token of another desktop: got %d %s, want 404", a.status, a.body)
-				}
-			case a.status >= 400 || strings.Contains(string(a.body), ada.instance):
-				t.Errorf("a token of another desktop: got %d %s, want nothing of %s", a.status, a.body, ada.instance)
+		case ofDesktop:
+			if a.status != 404 {
+				t.Errorf("a token of another desktop: got %d %s, want 404", a.status, a.body)
 			}
-			if now := f.head(); now != before {
-				t.Errorf("events of refused requests: got %d, want 0", now-before)
+		case a.status >= 400 || strings.Contains(string(a.body), ada.instance):
+			t.Errorf("a token of another desktop: got %d %s, want nothing of %s", a.status, a.body, ada.instance)
+		}
+		if now := f.head(); now != before {
+			t.Errorf("events of refused requests: got %d, want 0", now-before)
+		}
+		if narrow && wide {
+			if a := f.do(op.call(ada, ofThis)); a.status >= 400 {
+				t.Errorf("a token of this desktop: got %d %s, want a status below 400", a.status, a.body)
 			}
-			if narrow && wide {
-				if a := f.do(op.call(ada, ofThis)); a.status >= 400 {
-					t.Errorf("a token of this desktop: got %d %s, want a status below 400", a.status, a.body)
-				}
-				if op.method == http.MethodDelete {
-					return
-				}
+			if op.method == http.MethodDelete {
+				return
 			}
-			for _, scope := range good {
-				if a := f.do(op.call(ada, tokens[scope])); a.status >= 400 && a.field(t, "code") != "already_subscribed" {
-					t.Errorf("scope %s: got %d %s, want a status below 400", scope, a.status, a.body)
-				}
+		}
+		for _, scope := range good {
+			if a := f.do(op.call(ada, tokens[scope])); a.status >= 400 && a.field(t, "code") != "already_subscribed" {
+				t.Errorf("scope %s: got %d %s, want a status below 400", scope, a.status, a.body)
 			}
-		})
-	}
+		}
+	})
 }
 
 func refusalOf(op operation) string {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// picky is a sink that takes as much as it is told.
+// picky is a sink that takes as much as a test allows.
 type picky struct {
 	take   func(n int) (int, bool)
 	got    []byte
